@@ -1,0 +1,59 @@
+# https_ota: `make demo` shows an update, `make test` proves it, `make help` lists the rest.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+include firmware/firmware.mk
+
+APT_PACKAGES := gcc make git xz-utils bzip2 ca-certificates openssl python3-venv \
+	gcc-multilib gcc-riscv64-unknown-elf nginx-light
+VENV := .venv
+PY   := $(VENV)/bin/python
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: $(BUILD)/.apt $(VENV)/.ready $(SIMS) ## install what is missing, build the interpreters (idempotent)
+
+$(BUILD)/.apt: Makefile firmware/install-packages.sh
+	mkdir -p $(BUILD)
+	firmware/install-packages.sh $(APT_PACKAGES)
+	touch $@
+
+$(VENV)/.ready: tests/requirements.txt pyproject.toml | $(BUILD)/.apt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -r tests/requirements.txt
+	$(PY) -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+sim-builds: $(SIMS) ## build the SIM board's three interpreters only
+
+SIM_FLASH ?= $(BUILD)/demo/flash.bin
+sim: setup ## the REPL of a SIM board (SIM_FLASH=file)
+	@test -e $(SIM_FLASH) || { mkdir -p $(BUILD)/demo && \
+		$(PY) tests/data/app/build.py --version 1.0.0 -o $(BUILD)/demo/app-1.0.0.bin && \
+		$(VENV)/bin/https-ota mkflash $(BUILD)/demo/app-1.0.0.bin -o $(SIM_FLASH); }
+	SIM_FLASH=$(SIM_FLASH) $(BUILD)/sim/micropython
+
+demo: setup ## an update from a real nginx, seen through reset, confirm and rollback
+	@$(PY) tests/demo.py
+
+test: setup lint ## everything that CI checks
+	$(PY) -m pytest -q
+
+test-unit: setup ## the tests that MicroPython runs
+	$(PY) -m pytest -q tests/unit
+
+lint: $(VENV)/.ready ## ruff, codespell, mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/mypy
+
+bench: setup ## the RAM and size table of the README
+	@$(PY) tests/bench/ram.py
+
+clean: ## remove what was built (the sources stay)
+	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo
+
+.PHONY: help setup sim-builds sim demo test test-unit lint bench clean

@@ -1,0 +1,11 @@
+# The SIM board: MicroPython's unix port dressed as an ESP32. See README.md.
+FROZEN_MANIFEST ?= $(VARIANT_DIR)/manifest.py
+
+MICROPY_PY_FFI = 0
+MICROPY_PY_BTREE = 0
+MICROPY_PY_SSL = 1
+MICROPY_SSL_MBEDTLS = 1
+MBEDTLS_CONFIG_FILE = \"$(VARIANT_DIR)/mbedtls_config.h\"
+
+# sim.c puts the board's real-time clock in place of the host's.
+#LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday

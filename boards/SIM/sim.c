@@ -1,0 +1,200 @@
+// The `_sim` module: what the SIM board needs from the operating system and MicroPython lacks.
+// - reset: the process replaces itself by a fresh copy of itself, as a chip starts over;
+// - the watchdog: a timer that resets whatever the program is doing;
+// - the power: how many flash operations are left before it is cut;
+// - the real-time clock: time() and gettimeofday(), which the linker sends here (--wrap).
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "py/runtime.h"
+
+#define PWRON_RESET (1)
+#define WDT_RESET (3)
+
+#define SECONDS_1970_TO_2000 (946684800LL)
+
+extern int __real_gettimeofday(struct timeval *tv, void *tz);
+int __wrap_gettimeofday(struct timeval *tv, void *tz);
+time_t __wrap_time(time_t *t);
+
+// What outlives a reset goes to the next process in its environment. These strings are part of
+// the environment from the start, so that a reset out of a signal handler need not allocate.
+#define CAUSE_VAR "SIM_RESET_CAUSE="
+#define CUT_VAR "SIM_CUT="
+#define RTC_VAR "SIM_RTC="
+static char env_cause[] = CAUSE_VAR "0";
+static char env_cut[32];
+static char env_rtc[40];
+
+static char **first_argv;
+static int first_cwd;
+static int reset_cause = PWRON_RESET;
+static long operations_left; // 0: the power stays on
+static long long rtc_offset_us; // the board's clock minus the host's
+
+static void set_operations_left(long n) {
+    operations_left = n;
+    snprintf(env_cut, sizeof(env_cut), CUT_VAR "%ld", n);
+}
+
+static void set_rtc_offset(long long us) {
+    rtc_offset_us = us;
+    snprintf(env_rtc, sizeof(env_rtc), RTC_VAR "%lld", us);
+}
+
+static long long host_us(void) {
+    struct timeval tv;
+    __real_gettimeofday(&tv, NULL);
+    return tv.tv_sec * 1000000LL + tv.tv_usec;
+}
+
+// SIM_CLOCK=unset is an ESP32 whose clock nobody has set since power on.
+static long long first_rtc_offset(void) {
+    const char *rtc = getenv("SIM_RTC");
+    if (rtc != NULL) {
+        return atoll(rtc); // the clock goes on over a reset
+    }
+    const char *clock = getenv("SIM_CLOCK");
+    if (clock == NULL || *clock == '\0') {
+        return 0;
+    }
+    long long start = strcmp(clock, "unset") == 0 ? SECONDS_1970_TO_2000 : atoll(clock);
+    return start * 1000000LL - host_us();
+}
+
+// Runs before main(), as the clock must be right from the first look at it.
+// The C library hands main()'s arguments to constructors as well.
+__attribute__((constructor)) static void power_on(int argc, char **argv) {
+    (void)argc;
+    first_argv = argv;
+    first_cwd = open(".", O_RDONLY | O_CLOEXEC);
+    const char *cause = getenv("SIM_RESET_CAUSE");
+    if (cause != NULL && atoi(cause) != 0) {
+        reset_cause = atoi(cause);
+    }
+    const char *cut = getenv("SIM_CUT");
+    set_operations_left(cut != NULL ? atol(cut) : 0);
+    set_rtc_offset(first_rtc_offset());
+    putenv(env_cause);
+    putenv(env_cut);
+    putenv(env_rtc);
+    // The chip knows no time zone: localtime() is gmtime().
+    setenv("TZ", "UTC0", 1);
+}
+
+// Only calls that are allowed in a signal handler, as the watchdog's is one.
+static void restart(int cause) {
+    static const struct itimerval off;
+    setitimer(ITIMER_REAL, &off, NULL); // it would outlive the exec
+    env_cause[sizeof(env_cause) - 2] = '0' + cause;
+    if (fchdir(first_cwd) != 0) {
+        _exit(1);
+    }
+    for (int fd = STDERR_FILENO + 1; fd < 1024; ++fd) {
+        close(fd);
+    }
+    execv("/proc/self/exe", first_argv);
+    _exit(1);
+}
+
+static void on_watchdog(int sig) {
+    (void)sig;
+    static const char message[] =
+        "E task_wdt: Task watchdog got triggered. The following tasks/users did not reset the watchdog in time:\n"
+        "E task_wdt:  - mpy_machine_wdt\n";
+    if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0) {
+        // A board nobody listens to resets all the same.
+    }
+    restart(WDT_RESET);
+}
+
+int __wrap_gettimeofday(struct timeval *tv, void *tz) {
+    int ret = __real_gettimeofday(tv, tz);
+    long long us = tv->tv_sec * 1000000LL + tv->tv_usec + rtc_offset_us;
+    tv->tv_sec = us / 1000000;
+    tv->tv_usec = us % 1000000;
+    return ret;
+}
+
+time_t __wrap_time(time_t *t) {
+    struct timeval tv;
+    __wrap_gettimeofday(&tv, NULL);
+    if (t != NULL) {
+        *t = tv.tv_sec;
+    }
+    return tv.tv_sec;
+}
+
+// reset(cause): start over. Does not return.
+static mp_obj_t sim_reset(mp_obj_t cause) {
+    fflush(NULL);
+    restart(mp_obj_get_int(cause));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(sim_reset_obj, sim_reset);
+
+static mp_obj_t sim_cause(void) {
+    return MP_OBJ_NEW_SMALL_INT(reset_cause);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(sim_cause_obj, sim_cause);
+
+// halt(status): the power is off. Nothing is cleaned up, as nothing is on a chip.
+static mp_obj_t sim_halt(mp_obj_t status) {
+    fflush(NULL);
+    _exit(mp_obj_get_int(status));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(sim_halt_obj, sim_halt);
+
+// cut(): called once for each flash operation; True when the power fails in this one.
+static mp_obj_t sim_cut(void) {
+    if (operations_left <= 0) {
+        return mp_const_false;
+    }
+    set_operations_left(operations_left - 1);
+    return mp_obj_new_bool(operations_left == 0);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(sim_cut_obj, sim_cut);
+
+// watchdog(ms): reset in ms milliseconds unless called again.
+static mp_obj_t sim_watchdog(mp_obj_t ms_in) {
+    mp_int_t ms = mp_obj_get_int(ms_in);
+    struct sigaction action = { .sa_handler = on_watchdog, .sa_flags = SA_NODEFER };
+    struct itimerval timer = { .it_value = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 } };
+    // SA_NODEFER: a signal blocked here would stay blocked after the exec.
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(sim_watchdog_obj, sim_watchdog);
+
+// set_clock(s): it is s seconds after 1970 now.
+static mp_obj_t sim_set_clock(mp_obj_t seconds) {
+    set_rtc_offset(mp_obj_get_int(seconds) * 1000000LL - host_us());
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(sim_set_clock_obj, sim_set_clock);
+
+static const mp_rom_map_elem_t sim_globals_table[] = {
+    { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__sim) },
+    { MP_ROM_QSTR(MP_QSTR_reset), MP_ROM_PTR(&sim_reset_obj) },
+    { MP_ROM_QSTR(MP_QSTR_cause), MP_ROM_PTR(&sim_cause_obj) },
+    { MP_ROM_QSTR(MP_QSTR_halt), MP_ROM_PTR(&sim_halt_obj) },
+    { MP_ROM_QSTR(MP_QSTR_cut), MP_ROM_PTR(&sim_cut_obj) },
+    { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&sim_watchdog_obj) },
+    { MP_ROM_QSTR(MP_QSTR_set_clock), MP_ROM_PTR(&sim_set_clock_obj) },
+};
+static MP_DEFINE_CONST_DICT(sim_globals, sim_globals_table);
+
+const mp_obj_module_t sim_module = {
+    .base = { &mp_type_module },
+    .globals = (mp_obj_dict_t *)&sim_globals,
+};
+MP_REGISTER_MODULE(MP_QSTR__sim, sim_module);

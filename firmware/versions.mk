@@ -1,0 +1,10 @@
+# The one place where versions of upstream parts are pinned.
+MPY_VERSION     := 1.25.0
+MPY_TAG         := v$(MPY_VERSION)
+MPY_GIT         := https://github.com/micropython/micropython
+# mbedTLS for the host interpreters: any release of this series. The chip's own comes with ESP-IDF.
+MBEDTLS_SERIES  := 3.6
+# Debian suite whose source packages carry MPY_VERSION and MBEDTLS_SERIES.
+DEBIAN_SUITE    := trixie
+# What the boards' firmware is built with.
+IDF_VERSION     := v5.5.2

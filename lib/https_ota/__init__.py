@@ -1,0 +1,24 @@
+# https_ota: firmware updates over HTTPS for the ESP32.
+#
+# Only what runs at every boot is imported at once; the rest is loaded when its name is first used.
+
+from .confirm import confirm, rollback, state  # noqa: F401  (the API; these also take the module's place)
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "update": "ota",
+    "OTA": "ota",
+    "OTAError": "errors",
+    "ImageInfo": "image",
+    "bar": "progress",
+}
+
+
+def __getattr__(name):
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError("https_ota has no %s" % name)
+    value = getattr(__import__("https_ota." + home, None, None, (name,)), name)
+    globals()[name] = value
+    return value

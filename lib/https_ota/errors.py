@@ -1,0 +1,51 @@
+# What can go wrong, in one place. The README's error table is compared with this class by a test.
+
+
+class OTAError(Exception):
+    """An update can't go on. `code` is one of the constants below; `detail` says what was expected, what came, what to do."""
+
+    # Use of the package and of the board.
+    STATE = 1  # a method was called out of order
+    NO_SLOT = 2  # the board has no OTA slot to write to
+    PENDING_VERIFY = 3  # the running firmware is not confirmed yet
+    MEMORY = 4  # not enough memory for a TLS connection
+    # Transport.
+    CLOCK = 10  # the board's clock is not set
+    CERT_DATE = 11  # the server's certificate is expired or not valid yet
+    CERT_HOST = 12  # the server's certificate is for another host
+    CERT_CA = 13  # the server's certificate is not signed by a CA that was given
+    TLS_BUFFER = 14  # the server sent a TLS record larger than the firmware's buffer
+    REDIRECT = 15  # a redirect that must not or cannot be followed
+    HTTP_STATUS = 16  # the server answered with an error status
+    HTTP_PROTOCOL = 17  # the server's answer breaks HTTP, or a limit
+    DISCONNECTED = 18  # the connection ended before the data did
+    # The image.
+    NOT_AN_IMAGE = 30  # not an ESP application image at all
+    WRONG_FILE = 31  # a firmware file, but not the application image
+    CHIP = 32  # built for another chip
+    CHIP_REVISION = 33  # built for another revision of this chip
+    FLASH_MODE = 34  # built for another flash mode
+    TOO_BIG = 35  # larger than the slot
+    SEGMENTS = 36  # its segment table is broken
+    TRUNCATED = 37  # ends too early
+    CHECKSUM = 38  # its checksum does not match its content
+    DIGEST = 39  # its SHA-256 does not match its content
+    # The flash.
+    READ_BACK = 50  # the flash does not hold what was written
+    NOT_BOOTABLE = 51  # the firmware's own check refused the slot
+    ROLLBACK = 52  # there is no firmware to go back to
+
+    def __init__(self, code, detail):
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+    # MicroPython prints tracebacks with __repr__.
+    def __repr__(self):
+        return "OTAError: " + str(self)
+
+    def __str__(self):
+        for name in dir(OTAError):
+            if name[0] != "_" and getattr(OTAError, name) == self.code:
+                return name + ": " + self.detail
+        return self.detail

@@ -1,0 +1,139 @@
+# Words for what the network answers. Loaded only once something has gone wrong.
+
+import time
+
+from micropython import const
+
+from .errors import OTAError
+
+_NO_MEMORY = (12, -32512, -17168, -10368)  # ENOMEM, and mbedTLS's "allocation failed" of SSL, MPI, X509
+_RECORD_TOO_BIG = (-29184, -28928)  # MBEDTLS_ERR_SSL_INVALID_RECORD, MBEDTLS_ERR_SSL_BAD_INPUT_DATA
+# No certificate in use today was signed before; a clock that says so was never set (the ESP32 starts in 2000).
+_OLDEST_YEAR = const(2024)
+
+
+def as_text(buf, n):
+    """buf[:n] as printable ASCII, '.' for other bytes; '' when that is mostly not text."""
+    text = "".join(chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n]))
+    return "" if text.count(".") > n // 4 else " ".join(text.split())
+
+
+def tls_buffer():
+    """The firmware's CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN, as its board says; the default is 16384."""
+    try:
+        from https_ota_board import TLS_IN_CONTENT_LEN
+
+        return TLS_IN_CONTENT_LEN
+    except ImportError:
+        return 16384
+
+
+def record_error(e, request_size):
+    """The OTAError for a TLS record that does not fit, or None when `e` is something else."""
+    if not e.args or e.args[0] not in _RECORD_TOO_BIG:
+        return None
+    size = tls_buffer()
+    if request_size:
+        what = "a reply to %d-byte requests with its head does not fit; use request_size=%d" % (
+            request_size,
+            max(512, request_size // 2),
+        )
+    else:
+        what = "use ranged requests, request_size=%d" % max(512, size * 3 // 4)
+    return OTAError(
+        OTAError.TLS_BUFFER,
+        "the server sent a TLS record larger than this firmware's input buffer (%d bytes): %s,"
+        " or firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" % (size, what),
+    )
+
+
+def connect_error(e, host, port, reached):
+    """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words."""
+    if isinstance(e, ValueError):
+        return _certificate_error(str(e).strip(), host)
+    number = e.args[0] if e.args else 0
+    if number in _NO_MEMORY:
+        return OTAError(OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, _memory()))
+    if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
+        return _certificate_error("", host)
+    if number in _RECORD_TOO_BIG:
+        return OTAError(
+            OTAError.TLS_BUFFER,
+            "%s:%d: a message of the TLS handshake does not fit this firmware's input buffer (%d bytes), mostly a long"
+            " certificate chain (or the port does not speak TLS); serve a shorter chain or use firmware with"
+            " CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" % (host, port, tls_buffer()),
+        )
+    if not reached:
+        return OSError(number, "no address found for %s: is the network up?" % host)
+    detail = e.args[1] if len(e.args) > 1 else "no connection"
+    return OSError(number, "%s:%d: %s" % (host, port, detail))
+
+
+def _certificate_error(text, host):
+    # `text` is mbedtls_x509_crt_verify_info()'s, one line for each reason.
+    now = time.gmtime()
+    date = "%04d-%02d-%02d" % (now[0], now[1], now[2])
+    if "invalid cert" in text or "invalid key" in text:
+        return ValueError(text)
+    if now[0] < _OLDEST_YEAR and ("future" in text or "expired" in text or not text):
+        return OTAError(
+            OTAError.CLOCK,
+            "the board's clock says %s, so no certificate can be checked; set it first, for example with"
+            " ntptime.settime()" % date,
+        )
+    if "future" in text or "expired" in text:
+        state = "is not valid yet" if "future" in text else "has expired"
+        return OTAError(OTAError.CERT_DATE, "the certificate of %s %s (the board's clock says %s)" % (host, state, date))
+    if "CN" in text:
+        return OTAError(OTAError.CERT_HOST, "the server's certificate is not for %s; use the name it was made for" % host)
+    if "trusted CA" in text or not text:
+        return OTAError(
+            OTAError.CERT_CA,
+            "the certificate of %s is not signed by a CA in cadata; give the root certificate of its chain" % host,
+        )
+    return OTAError(OTAError.CERT_CA, "the certificate of %s was refused: %s" % (host, text.replace("\n", ", ")))
+
+
+def _memory():
+    import gc
+
+    gc.collect()
+    text = "the MicroPython heap has %d bytes free" % gc.mem_free()
+    try:
+        import esp32
+
+        heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
+        text += ", ESP-IDF's %d in blocks of at most %d" % (sum(h[1] for h in heaps), max(h[2] for h in heaps))
+    except (ImportError, AttributeError):
+        pass
+    return text + "; a connection needs about 40000 for a moment: update early after boot, with Bluetooth off"
+
+
+_STATUS = {
+    400: "Bad Request: the server did not understand it; a redirect target may refuse extra headers",
+    401: "Unauthorized: give auth=(name, password) or an Authorization header",
+    403: "Forbidden: wrong credentials, or a presigned URL that has expired",
+    404: "Not Found: check the path in the URL",
+    405: "Method Not Allowed: the server refuses GET here",
+    407: "Proxy Authentication Required: a proxy stands in between",
+    408: "Request Timeout: the server did not get the request in time; try again",
+    410: "Gone: the file was removed, or a presigned URL has expired",
+    416: "Range Not Satisfiable: the file is empty or shorter than before",
+    429: "Too Many Requests: try again later",
+    500: "Internal Server Error",
+    502: "Bad Gateway: the server behind the proxy failed; try again later",
+    503: "Service Unavailable: try again later",
+    504: "Gateway Timeout: try again later",
+}
+
+
+def status_error(status, url, text):
+    """The OTAError for an HTTP error status; `text` is the beginning of the body, or ''."""
+    # The query may hold a signature or a token: it stays out of messages.
+    url = url.split("?", 1)[0]
+    words = _STATUS.get(status) or ("client error" if status < 500 else "server error")
+    if status < 400:
+        words = "expected 200 or 206 with an image"
+    if text and not text.lower().startswith(("<html", "<!doctype")):  # an error page says no more than its number
+        words += "; the server says: " + text
+    return OTAError(OTAError.HTTP_STATUS, "%s answered %d %s" % (url, status, words))

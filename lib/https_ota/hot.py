@@ -1,0 +1,42 @@
+# The viper loops, and nothing else. Each has a plain-Python twin in the tests.
+#
+# Viper checks neither types nor bounds: the callers do.
+
+import micropython
+
+
+# The image checksum (image format, "Checksum"): every data byte XORed together. Done on the way from
+# the receive buffer to the sector buffer, so that each byte is touched once. Words where both sides
+# are aligned alike (loading an unaligned word traps on the chip), bytes elsewhere.
+@micropython.viper
+def copy_xor(dst, d: int, src, s: int, n: int, x: int) -> int:
+    """Copy src[s:s+n] to dst[d:d+n]; return x XORed with each of these bytes (0 to 255)."""
+    p = int(ptr8(dst)) + d
+    q = int(ptr8(src)) + s
+    end = q + n
+    if (p ^ q) & 3 == 0 and n >= 16:
+        while q & 3:
+            c = int(ptr8(q)[0])
+            ptr8(p)[0] = c
+            x ^= c
+            p += 1
+            q += 1
+        words = (end - q) >> 2
+        pw = ptr32(p)
+        qw = ptr32(q)
+        w = 0
+        for i in range(words):
+            v = int(qw[i])
+            pw[i] = v
+            w ^= v
+        w ^= w >> 16
+        x ^= w ^ (w >> 8)
+        p += words << 2
+        q += words << 2
+    while q < end:
+        c = int(ptr8(q)[0])
+        ptr8(p)[0] = c
+        x ^= c
+        p += 1
+        q += 1
+    return x & 255

@@ -1,0 +1,407 @@
+# One connection: URL, socket and TLS, one request at a time, the head of its response, its body's bytes.
+#
+# Nothing in the steady state allocates: a request is sent from a buffer, the head is read byte by
+# byte into another, the body goes straight to the caller's.
+
+import gc
+import socket
+from errno import ETIMEDOUT
+
+from micropython import const
+
+from .errors import OTAError
+
+_LINE = const(256)  # a longer head line is cut to this, Location's excepted
+_MAX_LOCATION = const(2048)
+_MAX_HEAD = const(16384)  # bytes of head, interim (1xx) responses included
+_MAX_LENGTH = const(0x10000000)  # no image is larger; also keeps counters small integers
+
+_UNTIL_CLOSE = const(-1)
+
+
+def parse_url(url):
+    """Split a URL into (tls, host, port, target); ValueError says what is wrong with it."""
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme not in ("https", "http") or not rest:
+        raise ValueError("url: expected https://host/path, got %r" % url)
+    for c in url:
+        if not "!" <= c <= "~":
+            raise ValueError("url: %r must be percent-encoded" % c)
+    rest = rest.split("#", 1)[0]
+    cut = len(rest)
+    for c in "/?":
+        i = rest.find(c)
+        if 0 <= i < cut:
+            cut = i
+    netloc, target = rest[:cut], rest[cut:]
+    if not target.startswith("/"):
+        target = "/" + target
+    if "@" in netloc:
+        raise ValueError("url: give name and password as auth=(name, password), not in the URL")
+    tls = scheme == "https"
+    port = 443 if tls else 80
+    host = netloc
+    colon = netloc.rfind(":")
+    if colon > netloc.rfind("]"):
+        host = netloc[:colon]
+        digits = netloc[colon + 1 :]
+        if not digits.isdigit() or not 0 < int(digits) < 65536:
+            raise ValueError("url: %r is no port" % digits)
+        port = int(digits)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host:
+        raise ValueError("url: no host in %r" % url)
+    return tls, host, port, target
+
+
+def join_url(base, location):
+    """The absolute URL of a Location header seen at `base` (RFC 3986, section 5.2)."""
+    if "://" in location.split("?", 1)[0]:
+        return location
+    scheme, _, rest = base.partition("://")
+    if location.startswith("//"):
+        return scheme + ":" + location
+    netloc, slash, path = rest.split("#", 1)[0].partition("/")
+    path = (slash + path).split("?", 1)[0]
+    if location.startswith("?"):
+        return scheme + "://" + netloc + (path or "/") + location
+    if not location.startswith("/"):
+        location = path.rsplit("/", 1)[0] + "/" + location
+    query = location.find("?")
+    end = len(location) if query < 0 else query
+    parts = []
+    for part in location[:end].split("/")[1:]:
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part != ".":
+            parts.append(part)
+    if location[:end].endswith(("/.", "/..")):
+        parts.append("")
+    return scheme + "://" + netloc + "/" + "/".join(parts) + location[end:]
+
+
+class Connection:
+    """A connection to one host.
+
+    `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network.
+    After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
+    and `total` of a Content-Range (-1 when absent), `location`.
+    """
+
+    def __init__(self, host, port, context, timeout_s):
+        self._one = bytearray(1)
+        self._line = bytearray(_LINE)
+        self._rest = None
+        self._at = 0
+        self._budget = 0
+        self._chunked = False
+        self.keep = False
+        self.left = 0
+        self.length = -1
+        self.status = 0
+        self.start = self.end = self.total = -1
+        self.location = None
+        self._sock = None
+        raw = None
+        try:
+            address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+            raw = socket.socket(address[0], address[1], address[2])
+            raw.settimeout(timeout_s)
+            raw.connect(address[-1])
+            if context is None:
+                self._sock = raw
+            else:
+                gc.collect()  # a handshake wants large blocks
+                self._sock = context.wrap_socket(raw, server_hostname=host)
+        except (OSError, ValueError) as e:
+            from .explain import connect_error
+
+            raise connect_error(e, host, port, raw is not None)
+        finally:
+            if raw is not None and self._sock is None:
+                raw.close()
+        self._raw = raw
+
+    def close(self):
+        """Close the socket; harmless when it is closed."""
+        self.keep = False
+        self.left = 0
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            try:
+                sock.close()
+            except OSError:
+                pass  # the peer is gone: nothing is lost
+            self._raw.close()
+
+    def send(self, request, n):
+        """Send request[:n]; response() and readinto() then read the answer."""
+        self.keep = False
+        self._budget = _MAX_HEAD
+        sent = 0
+        while sent < n:
+            m = self._sock.write(request, n) if sent == 0 else self._sock.write(request, sent, n - sent)
+            if not m:
+                raise OSError(ETIMEDOUT)
+            sent += m
+
+    def response(self):
+        """Read the head of the response and return its status; 1xx responses are passed over."""
+        self._budget = _MAX_HEAD
+        while True:
+            self._read_head()
+            if self.status >= 200:
+                return self.status
+            if self.status == 101:
+                raise OTAError(OTAError.HTTP_PROTOCOL, "the server switched protocols (101) unasked")
+
+    def silent(self):
+        """True when not one byte of an answer to the last request has come."""
+        return self._budget == _MAX_HEAD
+
+    def readinto(self, buf):
+        """Read body bytes into buf; 0 at the end of this response's body."""
+        if self._chunked and self.left == 0:
+            self._next_chunk()
+        if self.left == 0:
+            return 0
+        if 0 < self.left < len(buf):
+            n = self._sock.readinto(buf, self.left)
+        else:
+            n = self._sock.readinto(buf)
+        if n is None:
+            raise OSError(ETIMEDOUT)
+        if self.left > 0:
+            if n == 0:
+                raise OTAError(
+                    OTAError.DISCONNECTED,
+                    "the server closed the connection with %d bytes of the response to come" % self.left,
+                )
+            self.left -= n
+            if self._chunked and self.left == 0:
+                self._end_of_chunk()
+        elif n == 0:
+            self.left = 0
+        return n
+
+    def ready(self):
+        """True when the response has been read to its end and the server will take another request."""
+        return self.keep and self.left == 0 and not self._chunked
+
+    def text(self, size=120):
+        """The first bytes of the body as text for an error message; '' when it is not text."""
+        from .explain import as_text
+
+        try:
+            buf = bytearray(size)
+            return as_text(buf, self.readinto(buf))
+        except (OSError, OTAError):
+            return ""
+
+    # -- the head ---------------------------------------------------------------------------------
+
+    def _read_head(self):
+        self._chunked = False
+        self.left = _UNTIL_CLOSE
+        self.start = self.end = self.total = -1
+        self.location = None
+        line = self._line
+        n = self._read_line()
+        # "HTTP/1.x nnn"
+        if n < 12 or not line.startswith(b"HTTP/1.") or line[8] != 32:
+            if n >= 5 and line.startswith(b"HTTP/"):
+                what = "got version %s" % bytes(line[5 : min(n, 8)]).decode()
+            else:
+                from .explain import as_text
+
+                what = "the answer starts with %r" % as_text(line, min(n, 32))
+            raise OTAError(OTAError.HTTP_PROTOCOL, "expected an HTTP/1.1 status line, " + what)
+        self.keep = line[7] != 0x30  # HTTP/1.0 closes
+        self.status = self._number(9, n)
+        if not 100 <= self.status <= 599:
+            raise OTAError(OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status)
+        self.length = length = -1
+        while True:
+            n = self._read_line()
+            if n == 0:
+                break
+            colon = self._lower_name(n)
+            value = colon + 1
+            while value < n and line[value] in b" \t":
+                value += 1
+            if line.startswith(b"content-length:"):
+                once = self._number(value, n)
+                if length >= 0 and length != once:
+                    raise OTAError(OTAError.HTTP_PROTOCOL, "two Content-Lengths: %d and %d" % (length, once))
+                length = once
+            elif line.startswith(b"content-range:"):
+                self._content_range(value, n)
+            elif line.startswith(b"transfer-encoding:"):
+                if bytes(line[value:n]).lower() != b"chunked":
+                    self._refuse("Transfer-Encoding", value, n, "chunked or none")
+                self._chunked = True
+            elif line.startswith(b"content-encoding:"):
+                if bytes(line[value:n]).lower() != b"identity":
+                    self._refuse("Content-Encoding", value, n, "none: compressed replies were not asked for")
+            elif line.startswith(b"location:"):
+                self._set_location(value, n)
+            elif line.startswith(b"connection:"):
+                option = bytes(line[value:n]).lower()
+                if b"close" in option:
+                    self.keep = False
+                elif b"keep-alive" in option:
+                    self.keep = True
+        if self.status in (204, 304) or self.status < 200:
+            self.left = 0
+            self._chunked = False
+        elif self._chunked:
+            self.left = 0  # the first chunk's size is still to be read; it outranks Content-Length
+        elif length >= 0:
+            self.length = self.left = length
+        else:
+            self.keep = False  # the end of the connection is the end of the body
+
+    def _read_line(self):
+        """Read a line into self._line; return its length without the line end, at most _LINE."""
+        line = self._line
+        one = self._one
+        rest = None
+        n = 0
+        while True:
+            got = self._sock.readinto(one)
+            if not got:
+                if got is None:
+                    raise OSError(ETIMEDOUT)
+                raise OTAError(
+                    OTAError.DISCONNECTED, "the server closed the connection before its answer was complete"
+                )
+            self._budget -= 1
+            if self._budget < 0:
+                raise OTAError(OTAError.HTTP_PROTOCOL, "the response's head is longer than %d bytes" % _MAX_HEAD)
+            c = one[0]
+            if c == 10:
+                break
+            if n < _LINE:
+                line[n] = c
+                n += 1
+            else:
+                # Redirects only: Location is the one header whose whole length counts.
+                if rest is None:
+                    rest = bytearray()
+                    self._rest = rest if bytes(line[:9]).lower() == b"location:" else None
+                if self._rest is not None and len(rest) < _MAX_LOCATION:
+                    rest.append(c)
+        if rest is None:
+            self._rest = None
+            if n and line[n - 1] == 13:
+                n -= 1
+        return n
+
+    def _set_location(self, i, n):
+        value = self._line[i:n]
+        if self._rest is not None:
+            value += self._rest
+        if len(value) > _MAX_LOCATION:
+            raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
+        try:
+            self.location = bytes(value).decode().strip()
+        except UnicodeError:
+            raise OTAError(OTAError.REDIRECT, "Location is not text")
+
+    def _lower_name(self, n):
+        """Lower-case the header name in the line; return where its colon is."""
+        line = self._line
+        i = 0
+        while i < n:
+            c = line[i]
+            if c == 58:
+                return i
+            if 65 <= c <= 90:
+                line[i] = c + 32
+            i += 1
+        from .explain import as_text
+
+        raise OTAError(OTAError.HTTP_PROTOCOL, "expected 'name: value' in the head, got %r" % as_text(line, min(n, 40)))
+
+    def _number(self, i, n):
+        """The decimal number at line[i:n], ended by the end, a space, '/', '-' or ';'; its end is left in self._at."""
+        line = self._line
+        value = -1
+        while i < n:
+            c = line[i] - 48
+            if not 0 <= c <= 9:
+                break
+            value = c if value < 0 else value * 10 + c
+            if value > _MAX_LENGTH:
+                raise OTAError(OTAError.HTTP_PROTOCOL, "a length above %d bytes in the head" % _MAX_LENGTH)
+            i += 1
+        if value < 0 or (i < n and line[i] not in b" \t/-;"):
+            from .explain import as_text
+
+            raise OTAError(OTAError.HTTP_PROTOCOL, "expected a number in the head, got %r" % as_text(line, min(n, 60)))
+        self._at = i
+        return value
+
+    def _content_range(self, i, n):
+        # "bytes 0-499/1234", "bytes 0-499/*", and with a 416 "bytes */1234"
+        line = self._line
+        if line.find(b"bytes ", i) != i:
+            self._refuse("Content-Range", i, n, "'bytes first-last/length'")
+        i += 6
+        if i < n and line[i] == 42:
+            self._at = i + 1
+        else:
+            self.start = self._number(i, n)
+            if self._at >= n or line[self._at] != 45:
+                self._refuse("Content-Range", i, n, "'first-last/length'")
+            self.end = self._number(self._at + 1, n)
+        if self._at >= n or line[self._at] != 47:
+            self._refuse("Content-Range", i, n, "'first-last/length'")
+        i = self._at + 1
+        if i < n and line[i] != 42:
+            self.total = self._number(i, n)
+
+    def _refuse(self, name, i, n, expected):
+        from .explain import as_text
+
+        raise OTAError(
+            OTAError.HTTP_PROTOCOL,
+            "%s: expected %s, got %r" % (name, expected, as_text(self._line[i:n], min(n - i, 60))),
+        )
+
+    # -- chunks (RFC 9112, section 7.1) ---------------------------------------------------------------
+
+    def _next_chunk(self):
+        self._budget = _MAX_HEAD
+        n = self._read_line()
+        line = self._line
+        size = 0
+        i = 0
+        while i < n:
+            c = line[i]
+            if 48 <= c <= 57:
+                c -= 48
+            elif 97 <= c | 32 <= 102:
+                c = (c | 32) - 87
+            else:
+                break
+            size = size * 16 + c
+            if size > _MAX_LENGTH:
+                break
+            i += 1
+        if i == 0 or size > _MAX_LENGTH or (i < n and line[i] not in b" \t;"):
+            self._refuse("chunk size", 0, n, "a hexadecimal number")
+        self.left = size
+        if size == 0:
+            while self._read_line():
+                pass  # trailers
+            self._chunked = False
+
+    def _end_of_chunk(self):
+        self._budget = 2
+        n = self._read_line()
+        if n:
+            self._refuse("chunk", 0, n, "a line end after its last byte")

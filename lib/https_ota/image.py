@@ -1,0 +1,274 @@
+# The ESP application image: its header and descriptor, the checks before the first erase, and the
+# walk along it while it streams past.
+#
+# Format: ESP-IDF's esp_app_format.h and esp_app_desc.h. Nothing in Checker allocates per sector.
+
+from hashlib import sha256
+from struct import unpack_from
+
+from micropython import const
+
+from .errors import OTAError
+from .hot import copy_xor
+
+HEAD_SIZE = const(288)  # header, first segment's header, application descriptor
+_MAX_SEGMENTS = const(16)
+_MAX_SEGMENT = const(0x1000000)
+_NO_LIMIT = const(0x20000000)
+
+# What the bytes at hand belong to.
+_HEADER = const(0)  # 24 bytes: magic, segment count, chip, ...
+_SEGMENT = const(1)  # 8 bytes: load address, length
+_DATA = const(2)
+_PADDING = const(3)  # zeros, and the checksum as the last byte of a 16-byte row
+_SHA256 = const(4)
+_TRAILER = const(5)  # signature sector or anything else; ESP-IDF tolerates it
+
+CHIPS = {
+    0: "ESP32",
+    2: "ESP32-S2",
+    5: "ESP32-C3",
+    9: "ESP32-S3",
+    12: "ESP32-C2",
+    13: "ESP32-C6",
+    16: "ESP32-H2",
+    18: "ESP32-P4",
+    20: "ESP32-C61",
+    23: "ESP32-C5",
+}
+
+
+class ImageInfo:
+    """What an image says of itself.
+
+    chip_id, min_chip_rev, max_chip_rev (major * 100 + minor; 0 or 65535 as maximum: none), spi_mode,
+    secure_version, version, project_name, time, date, idf_ver (strings; MicroPython's own builds leave
+    version and project_name empty), app_elf_sha256 (bytes), size (bytes to download, None when the server
+    does not tell).
+    """
+
+    def __init__(self, head):
+        self.spi_mode = head[2]
+        self.chip_id, self.min_chip_rev, self.max_chip_rev = unpack_from("<HxHH", head, 12)
+        self.secure_version = unpack_from("<I", head, 36)[0]
+        self.version = _text(head, 48, 32)
+        self.project_name = _text(head, 80, 32)
+        self.time = _text(head, 112, 16)
+        self.date = _text(head, 128, 16)
+        self.idf_ver = _text(head, 144, 32)
+        self.app_elf_sha256 = bytes(head[176:208])
+        self.desc_spi_mode = head[213]  # 0 in images older than ESP-IDF 6.1
+        self.size = None
+
+    @property
+    def chip(self):
+        """The chip's name."""
+        return CHIPS.get(self.chip_id) or "chip id %d" % self.chip_id
+
+    def __repr__(self):
+        return "<%s %s for %s, built %s %s with ESP-IDF %s>" % (
+            self.project_name or "image",
+            self.version or "without version",
+            self.chip,
+            self.date,
+            self.time,
+            self.idf_ver,
+        )
+
+
+def _text(head, at, size):
+    raw = bytes(head[at : at + size]).split(b"\0", 1)[0]
+    return "".join(chr(c) if 32 <= c < 127 else "?" for c in raw)
+
+
+def parse(head, n):
+    """The ImageInfo of an image that begins with head[:n]; None unless that is an application image."""
+    if n < HEAD_SIZE or head[0] != 0xE9 or head[32:36] != b"\x32\x54\xcd\xab":
+        return None
+    return ImageInfo(head)
+
+
+def check_fit(new, running, chip_rev, verify_spi_mode):
+    """Raise OTAError unless `new` can run where `running` runs (both ImageInfo).
+
+    chip_rev is this chip's revision (major * 100 + minor), None when it can't be read.
+    """
+    if new.chip_id != running.chip_id:
+        raise OTAError(OTAError.CHIP, "the image is for %s, this board has %s" % (new.chip, running.chip))
+    if chip_rev is None:
+        # What runs here, runs here: its own bounds are known to hold.
+        least, most = running.min_chip_rev, running.min_chip_rev
+    else:
+        least = most = chip_rev
+    if new.min_chip_rev > least:
+        raise OTAError(
+            OTAError.CHIP_REVISION,
+            "the image needs chip revision v%d.%d or later, this chip is v%d.%d"
+            % (new.min_chip_rev // 100, new.min_chip_rev % 100, least // 100, least % 100),
+        )
+    if new.max_chip_rev not in (0, 65535) and new.max_chip_rev < most:
+        raise OTAError(
+            OTAError.CHIP_REVISION,
+            "the image is for chip revisions up to v%d.%d, this chip is v%d.%d"
+            % (new.max_chip_rev // 100, new.max_chip_rev % 100, most // 100, most % 100),
+        )
+    if verify_spi_mode:
+        # ESP-IDF >= 6.1 tells the mode in the descriptor, where esptool does not rewrite it.
+        if new.desc_spi_mode and running.desc_spi_mode:
+            a, b = new.desc_spi_mode, running.desc_spi_mode
+        else:
+            a, b = new.spi_mode, running.spi_mode
+        if a != b:
+            raise OTAError(
+                OTAError.FLASH_MODE,
+                "the image was built for flash mode %d, the running firmware for %d (0 QIO, 1 QOUT, 2 DIO, 3 DOUT);"
+                " if you know that the board can do both, say verify_spi_mode=False" % (a, b),
+            )
+
+
+class SplitHash:
+    """SHA-256 of a stream in two parts: its first `body` bytes, which an image carries the hash of, and the rest."""
+
+    def __init__(self, body):
+        self.body = body
+        self._pos = 0
+        self._sha = sha256()
+        self._digest = None
+
+    def update(self, buf, mv, n):
+        """Hash buf[:n]; mv is a memoryview of buf. Allocates only where the two parts meet."""
+        end = self._pos + n
+        if end > self.body and self._digest is None:
+            cut = self.body - self._pos
+            self._sha.update(mv[:cut])
+            self._digest = self._sha.digest()
+            self._sha = sha256(mv[cut:n])
+        else:
+            self._sha.update(buf if n == len(buf) else mv[:n])
+        self._pos = end
+
+    def finish(self):
+        """Both digests, 64 bytes; nothing can be added afterwards."""
+        if self._sha is not None:
+            last = self._sha.digest()
+            self._digest = self._digest + last if self._digest else last + sha256().digest()
+            self._sha = None
+        return self._digest
+
+
+class Checker:
+    """Follows an image as it streams past: segment walk, checksum, true length, SHA-256.
+
+    limit   bytes that there is room for (the slot's size)
+    total   bytes that are coming, None when not known
+
+    `pos` counts the bytes fed, `length` is the image's once its last segment is in sight, `hash` the
+    SplitHash to update with what was fed.
+    """
+
+    def __init__(self, limit, total):
+        self._limit = limit if total is None or total > limit else total
+        self._total = total
+        self.pos = 0
+        self.length = 0
+        self.hash = SplitHash(_NO_LIMIT)
+        self._state = _HEADER
+        self._left = 24
+        self._segments = 0
+        self._number = 0
+        self._has_sha = False
+        self._xor = 0xEF
+        self._small = bytearray(32)  # a field that may straddle two reads
+        self._got = 0
+        self._last = 0
+
+    def feed(self, dst, d, src, s, n):
+        """Copy src[s:s+n], the next bytes of the image, to dst[d:]; OTAError when they can't be right."""
+        while n:
+            m = n if n < self._left else self._left
+            x = copy_xor(dst, d, src, s, m, self._xor)
+            state = self._state
+            if state == _DATA:
+                self._xor = x
+            elif state == _PADDING:
+                self._last = dst[d + m - 1]
+            elif state != _TRAILER:
+                i = 0
+                while i < m:
+                    self._small[self._got + i] = dst[d + i]
+                    i += 1
+                self._got += m
+            self.pos += m
+            self._left -= m
+            d += m
+            s += m
+            n -= m
+            if self._left == 0:
+                self._next()
+
+    def _next(self):
+        state = self._state
+        self._got = 0
+        if state == _HEADER:
+            self._segments = self._small[1]
+            self._has_sha = self._small[23] == 1
+            if not 1 <= self._segments <= _MAX_SEGMENTS:
+                raise OTAError(
+                    OTAError.SEGMENTS, "expected 1 to %d segments, the header says %d" % (_MAX_SEGMENTS, self._segments)
+                )
+        elif state == _SEGMENT:
+            small = self._small
+            size = small[4] | small[5] << 8 | small[6] << 16
+            if small[7] or size & 3:
+                raise OTAError(OTAError.SEGMENTS, "segment %d: its length is no multiple of 4 below 16 MiB" % self._number)
+            if self.pos + size >= self._limit:
+                self._overrun(size)
+            self._number += 1
+            self._state = _DATA
+            self._left = size
+            if size:
+                return
+        elif state == _PADDING:
+            if self._last != self._xor:
+                raise OTAError(
+                    OTAError.CHECKSUM,
+                    "the image is corrupt: checksum %02x computed, %02x in the image" % (self._xor, self._last),
+                )
+            if self._has_sha:
+                self._state = _SHA256
+                self._left = 32
+                return
+        if state == _PADDING or state == _SHA256:
+            self._state = _TRAILER
+            self._left = _NO_LIMIT
+            return
+        if self._number < self._segments:
+            self._state = _SEGMENT
+            self._left = 8
+            return
+        self._state = _PADDING
+        self._left = 16 - (self.pos & 15)
+        self.hash.body = self.pos + self._left
+        self.length = self.hash.body + (32 if self._has_sha else 0)
+        if self.length > self._limit:
+            self._overrun(0)
+
+    def _overrun(self, size):
+        end = self.length or self.pos + size
+        if self._total is not None and self._total <= end and self._total == self._limit:
+            raise OTAError(
+                OTAError.TRUNCATED,
+                "the file has %d bytes, but its segments reach to %d or beyond: it was cut short" % (self._total, end),
+            )
+        raise OTAError(OTAError.TOO_BIG, "the image needs more than %d bytes, the slot has %d" % (end, self._limit))
+
+    def finish(self):
+        """Raise OTAError unless a whole image has gone past, and its hash, whose SHA-256, if it has one, is right."""
+        if self._state != _TRAILER:
+            raise OTAError(
+                OTAError.TRUNCATED,
+                "the download ended after %d bytes, in the middle of the image%s"
+                % (self.pos, " (%d bytes)" % self.length if self.length else ""),
+            )
+        if self._has_sha and self.hash.finish()[:32] != self._small:
+            raise OTAError(OTAError.DIGEST, "the image is corrupt: its SHA-256 does not match its content")

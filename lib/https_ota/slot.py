@@ -1,0 +1,149 @@
+# The slot that is written: sectors into flash, and the boot selection.
+
+from esp32 import Partition
+from micropython import const
+
+from . import image
+from .confirm import (
+    ABORTED,
+    INVALID,
+    PENDING_VERIFY,
+    entries,
+    otadata,
+    slot_number,
+    state,
+)
+from .errors import OTAError
+
+SECTOR = const(4096)
+_COMPARE = const(512)
+_ERASE = const(6)
+_NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
+
+
+def running_info():
+    """The ImageInfo of the running firmware."""
+    head = bytearray(image.HEAD_SIZE)
+    Partition(Partition.RUNNING).readblocks(0, head, 0)
+    info = image.parse(head, len(head))
+    if info is None:
+        raise OTAError(OTAError.NO_SLOT, "the running partition holds no application image to compare with")
+    return info
+
+
+class Slot:
+    """The passive OTA slot: prepare(), write() sector by sector, switch().
+
+    `size` in bytes, `label`; `written` and `skipped` count sectors.
+    """
+
+    def __init__(self):
+        running = Partition(Partition.RUNNING)
+        try:
+            self._part = running.get_next_update()
+        except OSError:
+            self._part = None
+        if self._part is None or otadata() is None:
+            raise OTAError(
+                OTAError.NO_SLOT,
+                "the partition table has no OTA slot to write to: flash firmware with an OTA table"
+                " (for example the OTA variant) once over USB",
+            )
+        # Writing now would destroy the only firmware that is known to work.
+        if state() == PENDING_VERIFY:
+            raise OTAError(
+                OTAError.PENDING_VERIFY,
+                "the running firmware is itself on trial: call https_ota.confirm() or https_ota.rollback() first",
+            )
+        info = self._part.info()
+        self.size = info[3]
+        self.label = info[4]
+        self.written = 0
+        self.skipped = 0
+        self._compare = bytearray(_COMPARE)
+
+    def prepare(self):
+        """Take the slot out of otadata, so that nothing half-written can be chosen at boot."""
+        part = otadata()
+        number = slot_number(self._part)
+        found = entries(part)
+        for i in (0, 1):
+            # Also one that was set to boot but never started: the slot it names is about to change.
+            if found[i] and found[i][0] == number:
+                part.ioctl(_ERASE, i)
+
+    def write(self, i, buf, views):
+        """Make sector i hold buf (4096 bytes); `views` are the memoryviews of its 512-byte pieces."""
+        if self._holds(i, views):
+            self.skipped += 1
+            return
+        self._part.writeblocks(i, buf)
+        self.written += 1
+
+    def _holds(self, i, views):
+        at = 0
+        for view in views:
+            self._part.readblocks(i, self._compare, at)
+            if self._compare != view:
+                return False
+            at += _COMPARE
+        return True
+
+    def read(self, i, buf):
+        """Fill buf with sector i."""
+        self._part.readblocks(i, buf)
+
+    def switch(self):
+        """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""
+        try:
+            self._part.set_boot()
+        except OSError as e:
+            if e.args[0] != _NOT_VALID:
+                raise
+            raise OTAError(
+                OTAError.NOT_BOOTABLE,
+                "the firmware's own check refused the image in %s (%s): wrong chip, broken segments, or changed since it"
+                " was written" % (self.label, e),
+            )
+
+
+def find_rollback(found, own):
+    """Check that with the running slot's otadata record invalid, another firmware would start."""
+    if own is None:
+        raise OTAError(OTAError.ROLLBACK, "the running firmware was not installed by an update: there is no older one")
+    other = found[1 - own]
+    for part in Partition.find(Partition.TYPE_APP):
+        number = slot_number(part)
+        if number < 0:
+            candidate = other is None or other[2] in (INVALID, ABORTED)  # factory
+        else:
+            candidate = (
+                other is not None
+                and number == other[0]
+                and number != found[own][0]
+                and other[2] not in (INVALID, ABORTED)
+            )
+        if candidate and _whole(part):
+            return
+    raise OTAError(OTAError.ROLLBACK, "no other slot holds a firmware that could be started")
+
+
+def _whole(part):
+    """True when the partition holds a whole image by its checksum and SHA-256."""
+    size = part.info()[3]
+    buf = bytearray(SECTOR)
+    mv = memoryview(buf)
+    checker = image.Checker(size, None)
+    try:
+        for i in range(size // SECTOR):
+            part.readblocks(i, buf)
+            if i == 0 and image.parse(buf, SECTOR) is None:
+                return False
+            checker.feed(buf, 0, buf, 0, SECTOR)
+            checker.hash.update(buf, mv, SECTOR)
+            if checker.length and checker.pos >= checker.length:
+                checker.finish()
+                return True
+    except OTAError:
+        pass
+    return False

@@ -1,0 +1,73 @@
+# What a file is that is no application image. Loaded only once one has come.
+
+from .errors import OTAError
+from .explain import as_text
+from .image import HEAD_SIZE
+
+_APP = "use the application image: micropython.bin of the build folder, or the .app-bin among the downloads"
+_MAGICS = (
+    (b"\x7fELF", "an ELF file; " + _APP),
+    (b"\xcf\xb6\x88\x07", "a pre-encrypted image; this firmware has no key for it"),
+    (b"\x1f\x8b", "a gzip file; unpack it on the server"),
+    (b"PK\x03\x04", "a zip file; unpack it on the server"),
+    (b"UF2\n", "a UF2 file; " + _APP),
+    (b"\xaa\x50", "a partition table; " + _APP),
+    (b":10", "an Intel HEX file; " + _APP),
+)
+# Where the partition table lies in a combined image: 0x8000 less the bootloader's offset (0x1000 on
+# ESP32 and S2, 0x2000 on P4 and C5, 0 elsewhere), as such files begin with the bootloader.
+_TABLES = (0x6000, 0x7000, 0x8000)
+
+
+def wrong_file(head, n, source):
+    """The OTAError for a file that begins with head[:n]; `source` gives the rest, which may be read."""
+    if n == 0:
+        return OTAError(OTAError.NOT_AN_IMAGE, "the file is empty")
+    if head[0] == 0xE9:
+        if n < HEAD_SIZE:
+            return OTAError(OTAError.TRUNCATED, "the file ends after %d bytes, in the middle of the image's header" % n)
+        table = _find_table(head, n, source)
+        if table is not None:
+            return OTAError(
+                OTAError.WRONG_FILE,
+                "this is a combined image (bootloader, partition table and application, for flashing over USB);"
+                " the application starts at 0x%x in it; %s" % (table + 0x8000, _APP),
+            )
+        if head[32] == 80:
+            return OTAError(OTAError.WRONG_FILE, "this is a bootloader image; " + _APP)
+        return OTAError(
+            OTAError.WRONG_FILE, "no application descriptor in it: a bootloader or combined image, or a damaged file; " + _APP
+        )
+    start = bytes(head[: min(n, 8)])
+    for magic, what in _MAGICS:
+        if start.startswith(magic):
+            return OTAError(OTAError.WRONG_FILE, "this is " + what)
+    if start == b"\xff" * len(start):
+        return OTAError(OTAError.WRONG_FILE, "this begins with erased flash: a dump or merged image from address 0; " + _APP)
+    text = as_text(head, min(n, 80))
+    if text:
+        what = "a web page" if text[0] == "<" else "JSON" if text[0] in "{[" else "text"
+        return OTAError(
+            OTAError.NOT_AN_IMAGE, "expected an ESP image, the server sent %s: %s; check the URL" % (what, text)
+        )
+    return OTAError(
+        OTAError.NOT_AN_IMAGE, "expected an ESP image (first byte 0xe9), got 0x%02x; check the file on the server" % head[0]
+    )
+
+
+def _find_table(head, n, source):
+    # Nothing is written yet, so the rest of the file may be read to be sure.
+    buf = bytearray(512)
+    pos = n
+    try:
+        while pos <= _TABLES[-1] + 1:
+            m = source.readinto(buf)
+            if not m:
+                break
+            for at in _TABLES:
+                if pos <= at and at + 1 < pos + m and buf[at - pos] == 0xAA and buf[at - pos + 1] == 0x50:
+                    return at
+            pos += m
+    except (OSError, OTAError):
+        pass  # not seen to the end: the other messages do
+    return None

@@ -1,0 +1,100 @@
+"""`inspect`: what is in an application image, and whether the chip would take it."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from https_ota_tools import files, image
+
+NAME = "inspect"
+HELP = "show and check an application image"
+
+_COLOURS = {
+    image.Verdict.VALID: "green",
+    image.Verdict.INVALID: "red",
+    image.Verdict.ABSENT: "yellow",
+}
+
+
+def inspect(path: Path) -> image.Report:
+    """Read a file and check it as an application image."""
+    return image.examine(files.read(path))
+
+
+def show(report: image.Report, console: Console) -> None:
+    """Print a report for people."""
+    if report.image:
+        _show_image(report.image, console)
+        _show_segments(report.image, console)
+    table = Table("check", "verdict", "detail", box=None, pad_edge=False)
+    for check in report.checks:
+        table.add_row(
+            check.name, Text(check.verdict.value, style=_COLOURS[check.verdict]), check.detail
+        )
+    console.print(table)
+    if report.image:
+        trailing = report.size - report.image.length
+        behind = f", {trailing} bytes behind it are no part of it" if trailing else ""
+        console.print(f"\nimage length {report.image.length} of {report.size} bytes{behind}")
+
+
+def revision(number: int) -> str:
+    """Return a chip or eFuse block revision (major * 100 + minor) as people write it."""
+    return f"v{number // 100}.{number % 100}"
+
+
+def _show_image(i: image.Image, console: Console) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    newest = "any" if i.max_rev_full in (0, 0xFFFF) else revision(i.max_rev_full)
+    rows: list[tuple[str, object]] = [
+        ("chip", f"{i.chip} (id {i.chip_id})"),
+        ("chip revision", f"{revision(i.min_rev_full)} to {newest} (legacy minimum {i.min_rev})"),
+        ("flash", f"{i.spi_mode}, {i.flash_freq}, {i.flash_size}"),
+        ("entry", f"{i.entry:#x}"),
+    ]
+    if d := i.desc:
+        rows += [
+            ("project", d.project_name or "(none)"),
+            ("version", d.version or "(none)"),
+            ("secure version", d.secure_version),
+            ("compiled", f"{d.date} {d.time}".strip() or "(none)"),
+            ("ESP-IDF", d.idf_ver or "(none)"),
+            ("ELF SHA-256", d.app_elf_sha256),
+            (
+                "eFuse block",
+                f"{revision(d.min_efuse_blk_rev_full)} to {revision(d.max_efuse_blk_rev_full)}",
+            ),
+            ("MMU page", f"{d.mmu_page_size}" if d.mmu_page_size else "default"),
+            ("SPI mode byte", d.spi_flash_mode),
+        ]
+    for name, value in rows:
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def _show_segments(i: image.Image, console: Console) -> None:
+    table = Table(
+        "segment", "load address", "length", "file offset", "memory", box=None, pad_edge=False
+    )
+    for n, s in enumerate(i.segments):
+        table.add_row(
+            str(n), f"{s.load_addr:#010x}", f"{s.size:#x}", f"{s.offset:#x}", s.memory or "padding"
+        )
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="application image")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the command: 0 for a valid image, 1 for any other file."""
+    report = inspect(args.file)
+    show(report, Console(highlight=False, markup=False))
+    return 0 if report.valid else 1
