@@ -8,4 +8,4 @@ MICROPY_SSL_MBEDTLS = 1
 MBEDTLS_CONFIG_FILE = \"$(VARIANT_DIR)/mbedtls_config.h\"
 
 # sim.c puts the board's real-time clock in place of the host's.
-#LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday
+LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday

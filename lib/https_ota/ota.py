@@ -4,8 +4,8 @@ import gc
 
 from micropython import const
 
-from . import image
 from .errors import OTAError
+from .image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
 from .slot import SECTOR, Slot, running_info
 
 _RECEIVE = const(1024)
@@ -169,14 +169,14 @@ class OTA:
 
     def _check_head(self, running, total):
         # The first sector, or all of a smaller file, kept for perform() to write.
-        self._checker = checker = image.Checker(self._slot.size, total)
+        self._checker = checker = Checker(self._slot.size, total)
         head = self._sector
-        while self._fill < image.HEAD_SIZE and self._refill():
+        while self._fill < HEAD_SIZE and self._refill():
             n = min(self._got - self._at, SECTOR - self._fill)
             self._sector_view[self._fill : self._fill + n] = self._receive[self._at : self._at + n]
             self._fill += n
             self._at += n
-        info = image.parse(head, self._fill)
+        info = parse(head, self._fill)
         if info is None:
             from .wrong import wrong_file
 
@@ -187,7 +187,7 @@ class OTA:
         rev, any_major = revision(running.chip_id)
         if any_major:
             info.max_chip_rev = 0
-        image.check_fit(info, running, rev, self._verify_spi_mode)
+        check_fit(info, running, rev, self._verify_spi_mode)
         if total is not None and total > self._slot.size:
             raise OTAError(
                 OTAError.TOO_BIG,
@@ -233,7 +233,7 @@ class OTA:
 
     def _read_back(self):
         left = self._checker.pos
-        flash = image.SplitHash(self._checker.hash.body)
+        flash = SplitHash(self._checker.hash.body)
         i = 0
         while left:
             n = SECTOR if left > SECTOR else left

@@ -3,7 +3,6 @@
 from esp32 import Partition
 from micropython import const
 
-from . import image
 from .confirm import (
     ABORTED,
     INVALID,
@@ -14,6 +13,7 @@ from .confirm import (
     state,
 )
 from .errors import OTAError
+from .image import HEAD_SIZE, Checker, parse
 
 SECTOR = const(4096)
 _COMPARE = const(512)
@@ -23,9 +23,9 @@ _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
 
 def running_info():
     """The ImageInfo of the running firmware."""
-    head = bytearray(image.HEAD_SIZE)
+    head = bytearray(HEAD_SIZE)
     Partition(Partition.RUNNING).readblocks(0, head, 0)
-    info = image.parse(head, len(head))
+    info = parse(head, len(head))
     if info is None:
         raise OTAError(OTAError.NO_SLOT, "the running partition holds no application image to compare with")
     return info
@@ -133,11 +133,11 @@ def _whole(part):
     size = part.info()[3]
     buf = bytearray(SECTOR)
     mv = memoryview(buf)
-    checker = image.Checker(size, None)
+    checker = Checker(size, None)
     try:
         for i in range(size // SECTOR):
             part.readblocks(i, buf)
-            if i == 0 and image.parse(buf, SECTOR) is None:
+            if i == 0 and parse(buf, SECTOR) is None:
                 return False
             checker.feed(buf, 0, buf, 0, SECTOR)
             checker.hash.update(buf, mv, SECTOR)

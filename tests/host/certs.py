@@ -139,13 +139,16 @@ def _sign(
         .add_extension(_key_usage(ca), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
         )
     )
     if usage:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(map(_san, names)), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(map(_san, names)), critical=False
+        )
     return builder.sign(issuer_key, hashes.SHA256())
 
 

@@ -14,13 +14,11 @@ import shutil
 import socket
 import socketserver
 import ssl
-import struct
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +58,9 @@ class Server:
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="server-")))
+            self.directory = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="server-"))
+            )
             stack.callback(self.stop)
             self._prepare(stack)
             self.start()
@@ -97,7 +97,9 @@ class _ProcessServer(Server):
 
     def _spawn(self, command: Sequence[str], cwd: Path) -> None:
         if shutil.which(command[0]) is None:
-            raise RuntimeError(f"{command[0]} is missing: install the Debian package of that name (nginx: nginx-light)")
+            raise RuntimeError(
+                f"{command[0]} is missing: install the Debian package of that name (nginx: nginx-light)"
+            )
         with (self.directory / "output.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -161,10 +163,16 @@ class Nginx(_ProcessServer):
         keys = Logged._fields
         lines = (self.directory / "access.log").read_text().splitlines()
         found = [json.loads(line) for line in lines]
-        return [Logged(*(int(d[k]) if k in {"status", "sent", "connection"} else d[k] for k in keys)) for d in found]
+        return [
+            Logged(*(int(d[k]) if k in {"status", "sent", "connection"} else d[k] for k in keys))
+            for d in found
+        ]
 
     def start(self) -> None:
-        self._spawn(["nginx", "-p", str(self.directory), "-e", "error.log", "-c", "nginx.conf"], self.directory)
+        self._spawn(
+            ["nginx", "-p", str(self.directory), "-e", "error.log", "-c", "nginx.conf"],
+            self.directory,
+        )
         self._wait_until(self._accepts)
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
@@ -191,9 +199,12 @@ class Nginx(_ProcessServer):
             auth = "auth_basic test; auth_basic_user_file passwords;"
         # The temporary folders are by default those of the system's nginx, which belong to another user.
         folders = "".join(
-            f"{kind}_temp_path temp-{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            f"{kind}_temp_path temp-{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        locations = "".join(f"location {where} {{ {lines} }}\n" for where, lines in self.locations.items())
+        locations = "".join(
+            f"location {where} {{ {lines} }}\n" for where, lines in self.locations.items()
+        )
         return f"""\
 daemon off;
 master_process off;
@@ -264,7 +275,9 @@ class _ThreadServer(Server):
 
     tcp: socketserver.ThreadingTCPServer | None = None
 
-    def __init__(self, identity: Identity | None, tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> None:
+    def __init__(
+        self, identity: Identity | None, tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    ) -> None:
         super().__init__(identity)
         self.tls = tls
         #: What ended connections: a client that hung up or did not like the certificate.
@@ -287,7 +300,9 @@ class _ThreadServer(Server):
 
         self.tcp = socketserver.ThreadingTCPServer((HOST, 0), Handler)
         self.port = self.tcp.server_address[1]
-        self._thread = threading.Thread(target=self.tcp.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(
+            target=self.tcp.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         self._thread.start()
 
     def stop(self) -> None:

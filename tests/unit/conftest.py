@@ -81,7 +81,7 @@ def _blank_flash(factory) -> Path:
     """A 4 MB flash with an OTA table and a small ESP32-C3 application in ota_0."""
     global _flash
     if _flash is None:
-        from tests.host.simflash import make_flash
+        from simflash import make_flash
 
         _flash = make_flash(factory.mktemp("flash") / "flash.bin")
     return _flash

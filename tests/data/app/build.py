@@ -62,7 +62,11 @@ def build_app(
                 f'-DAPP_PROJECT="{project}"',
                 f"-DAPP_SECURE_VERSION={secure_version}",
                 f"-DAPP_SEED={seed}",
-                *("-T", str(HERE / "app.ld"), f"-Wl,--defsym=iram_org={iram},--defsym=dram_org={dram}"),
+                *(
+                    "-T",
+                    str(HERE / "app.ld"),
+                    f"-Wl,--defsym=iram_org={iram},--defsym=dram_org={dram}",
+                ),
                 *("-Wl,--build-id=none", "-s", str(HERE / "app.c"), "-o", "app.elf"),
             ],
             work,
@@ -90,7 +94,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="of the table, default %(default)s")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULT_SIZE, help="of the table, default %(default)s"
+    )
     parser.add_argument("--chip", choices=CHIPS, default="esp32c3")
     parser.add_argument("--project", default="https_ota_demo")
     parser.add_argument("--secure-version", type=int, default=0)
