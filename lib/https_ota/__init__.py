@@ -2,7 +2,9 @@
 #
 # Only what runs at every boot is imported at once; the rest is loaded when its name is first used.
 
-from .confirm import confirm, rollback, state  # noqa: F401  (the API; these also take the module's place)
+# The first line also lets the function confirm() take the place of its module's name.
+from .confirm import confirm, rollback, state  # noqa: F401  the API
+from .confirm import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID  # noqa: F401  of state()
 
 __version__ = "0.1.0"
 
@@ -12,6 +14,7 @@ _HOME = {
     "OTAError": "errors",
     "ImageInfo": "image",
     "bar": "progress",
+    "running_info": "slot",
 }
 
 

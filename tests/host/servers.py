@@ -9,11 +9,12 @@ finished starting when the `with` body begins.
 """
 
 import contextlib
+import itertools
 import json
 import shutil
 import socket
-import socketserver
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -37,7 +38,7 @@ NO_RANGES = "max_ranges 0;"
 class Server:
     """What all servers have: a port, a directory, URLs."""
 
-    port: int
+    port = 0
     directory: Path
 
     def __init__(self, identity: Identity | None) -> None:
@@ -270,20 +271,83 @@ class OpenSSLServer(_ProcessServer):
         return False
 
 
-class _ThreadServer(Server):
-    """A server in this process: a thread for each connection, which runs _serve()."""
+class Peer:
+    """One connection, from the server's side. A read or write that takes too long raises TimeoutError."""
 
-    tcp: socketserver.ThreadingTCPServer | None = None
+    def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
+        self._connection = connection
+        self._requests = requests
+        self._received = b""
+
+    def request(self) -> bytes:
+        """Return the head of the next request, up to its empty line; b"" if the client has hung up.
+
+        Raises ConnectionError if it hangs up within the head.
+        """
+        while b"\r\n\r\n" not in self._received:
+            data = self._connection.recv(4096)
+            if not data and self._received:
+                raise ConnectionError(f"the client hung up within a request: {self._received!r}")
+            if not data:
+                return b""
+            self._received += data
+        head, mark, self._received = self._received.partition(b"\r\n\r\n")
+        self._requests.append(head + mark)
+        return head + mark
+
+    def send(self, data: bytes) -> None:
+        """Send these bytes. Up to 16384 of them are one TLS record."""
+        self._connection.sendall(data)
+
+    def close(self) -> None:
+        """Close in order: TLS's close_notify, then TCP's FIN. The end of a script does so, too."""
+        if isinstance(self._connection, ssl.SSLSocket):
+            # Not blocking, it sends ours without waiting for the client's, which may never come.
+            self._connection.settimeout(0)
+            with contextlib.suppress(OSError):
+                self._connection.unwrap()
+            self._connection.settimeout(DEADLINE_S)
+        self.drop()
+
+    def drop(self) -> None:
+        """Send FIN without a close_notify: to TLS, data may be missing."""
+        with contextlib.suppress(OSError):
+            _shutdown(self._connection, socket.SHUT_WR)
+        # Closing with something unread would send a reset, which can destroy what is on its way to the client.
+        self.stall()
+
+    def reset(self) -> None:
+        """Send a TCP reset, as when a machine or a NAT box on the way restarts."""
+        linger = struct.pack("ii", 1, 0)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._connection.close()
+
+    def stall(self) -> None:
+        """Say nothing until the client hangs up."""
+        with contextlib.suppress(OSError):
+            # Below TLS, so that nothing is answered either.
+            while socket.socket.recv(self._connection, 4096):
+                pass
+
+
+class _ThreadServer(Server):
+    """A server in this process: a thread for each connection, which runs _serve().
+
+    `tls` is the newest version that it talks. `requests` are the heads of all requests, `hangups` what
+    ended connections before their time: a client that went away or did not like the certificate.
+    """
 
     def __init__(
         self, identity: Identity | None, tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     ) -> None:
         super().__init__(identity)
         self.tls = tls
-        #: What ended connections: a client that hung up or did not like the certificate.
+        self.requests: list[bytes] = []
         self.hangups: list[OSError] = []
         self._errors: list[Exception] = []
-        self._open: set[socket.socket] = set()
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
 
     def start(self) -> None:
         context = None
@@ -292,53 +356,116 @@ class _ThreadServer(Server):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(files.cert, files.key)
             context.maximum_version = self.tls
-        outer = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                outer._connection(self.request, context)
-
-        self.tcp = socketserver.ThreadingTCPServer((HOST, 0), Handler)
-        self.port = self.tcp.server_address[1]
-        self._thread = threading.Thread(
-            target=self.tcp.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self._thread.start()
+        # A server that comes back has the port it had.
+        self._listener = socket.create_server((HOST, self.port))
+        self.port = self._listener.getsockname()[1]
+        self._run(self._accept, self._listener, context)
 
     def stop(self) -> None:
-        tcp, self.tcp = self.tcp, None
-        if tcp is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        tcp.shutdown()
-        self._thread.join()
-        for connection in list(self._open):
+        # Wakes accept().
+        listener.shutdown(socket.SHUT_RDWR)
+        # The first thread is the one that would add more.
+        self._threads.pop(0).join()
+        listener.close()
+        for connection in self._open:
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        # Waits for the threads of the connections, too.
-        tcp.server_close()
+                _shutdown(connection, socket.SHUT_RDWR)
+        while self._threads:
+            self._threads.pop().join()
+        self._open.clear()
         if self._errors:
-            raise self._errors[0]
+            raise self._errors.pop(0)
 
-    def _connection(self, raw: socket.socket, context: ssl.SSLContext | None) -> None:
-        self._open.add(raw)
-        connection = raw
-        try:
-            raw.settimeout(DEADLINE_S)
+    def _run(self, function: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=function, args=args)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        for number in itertools.count():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.settimeout(DEADLINE_S)
+            # Every write goes out at once, also one that is smaller than a packet.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context:
-                # Wrapping takes the descriptor over, so the copy is what stop() can still shut down.
-                self._open.remove(raw)
-                raw = raw.dup()
-                self._open.add(raw)
-                connection = context.wrap_socket(raw.dup(), server_side=True)
-            self._serve(connection)
+                connection = context.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+            self._open.append(connection)
+            self._run(self._handle, connection, number)
+
+    def _handle(self, connection: socket.socket, number: int) -> None:
+        try:
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
+            peer = Peer(connection, self.requests)
+            self._serve(peer, number)
+            peer.close()
         except OSError as e:
             self.hangups.append(e)
         except Exception as e:  # an error of the test, which stop() reports
             self._errors.append(e)
         finally:
-            self._open.discard(raw)
             connection.close()
-            raw.close()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, peer: Peer, number: int) -> None:
         raise NotImplementedError
+
+
+class ScriptServer(_ThreadServer):
+    """A server that does what a test says: the first script with the first connection, and so on.
+
+        def torn(peer):
+            peer.request()
+            peer.send(b"HTTP/1.1 200 OK\\r\\nContent-Length: 9\\r\\n\\r\\ntoo ")
+            peer.reset()
+
+        with servers.ScriptServer(identity, torn, torn) as server:
+
+    What a script raises, save OSErrors of the connection, is raised at the end of the `with` body; so is an
+    AssertionError for a connection without a script.
+    """
+
+    def __init__(
+        self,
+        identity: Identity | None,
+        *scripts: Callable[[Peer], None],
+        tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    ) -> None:
+        super().__init__(identity, tls)
+        self.scripts = scripts
+
+    def _serve(self, peer: Peer, number: int) -> None:
+        if number >= len(self.scripts):
+            raise AssertionError(f"connection {number + 1}, there are {len(self.scripts)} scripts")
+        self.scripts[number](peer)
+
+
+class RedirectServer(_ThreadServer):
+    """Redirects: `locations` maps paths to where they are now, any other path is 404. It keeps connections."""
+
+    def __init__(
+        self, identity: Identity | None, locations: Mapping[str, str], status: int = 302
+    ) -> None:
+        super().__init__(identity)
+        self.locations = locations
+        self.status = status
+
+    def _serve(self, peer: Peer, number: int) -> None:
+        while head := peer.request():
+            location = self.locations.get(head.split()[1].decode())
+            first = f"HTTP/1.1 {self.status} Moved\r\nLocation: {location}\r\n"
+            if location is None:
+                first = "HTTP/1.1 404 Not Found\r\n"
+            peer.send(f"{first}Content-Length: 0\r\n\r\n".encode())
+
+
+def _shutdown(connection: socket.socket, how: int) -> None:
+    # TCP's, not TLS's: ssl's own would also forget the session that another thread may be using.
+    socket.socket.shutdown(connection, how)

@@ -1,45 +1,17 @@
-# esp32.NVS of the SIM board: keys and values on the nvs partition, in the page format of ESP-IDF
-# (version 2), with its order of writes, so that a power cut leaves what it leaves on a chip.
+# esp32.NVS of the SIM board: keys and values on the nvs partition, in ESP-IDF's format (version 2)
+# and with its order of writes, so that a power cut leaves what it leaves on a chip.
 #
-# A partition is a ring of pages of one sector. A page is a header, a table of two bits for each of
-# 126 entries, and the entries of 32 bytes. A value is replaced by writing the new item first and
-# marking the old one erased then; load() finds both when the power failed in between, and the
-# later one counts. One page is always free: when none other is, the page with the least in use is
-# copied there and erased (state FREEING).
-import binascii
+# A value is replaced by writing the new item first and marking the old one as erased then; when the
+# power failed in between, both are found at the next start and the later one counts. One page is
+# always free: when all others are full, the page with the least in use is copied there and erased.
 import struct
 import simboot
 import simerror
 import simtable
 from micropython import const
-
-_PAGE_LEN = const(4096)
-_TABLE_AT = const(32)
-_ENTRIES_AT = const(64)
-_ENTRY_LEN = const(32)
-_ENTRIES = const(126)
-_CHUNK_MAX = const(4000)  # 125 entries, after the item's own
-_CHUNK_MIN = const(400)  # a blob does not begin in less room than that
-_VERSION = const(0xFE)
-
-# Page states: each clears a bit of the one before.
-_BLANK = b"\xff\xff\xff\xff"
-_ACTIVE = b"\xfe\xff\xff\xff"
-_FULL = b"\xfc\xff\xff\xff"
-_FREEING = b"\xf8\xff\xff\xff"
-_CORRUPT = b"\xf0\xff\xff\xff"
-
-# Entry states
-_EMPTY = const(3)
-_WRITTEN = const(2)
-_ERASED = const(0)
-
-# Item: namespace, kind, entries it spans, chunk, CRC, key, value
-_NS = const(0)
-_KIND = const(1)
-_SPAN = const(2)
-_CHUNK = const(3)
-_VALUE_AT = const(24)
+from simnvspage import ACTIVE, CORRUPT, FREEING, FULL
+from simnvspage import CHUNK, KIND, NS, SPAN, VALUE_AT
+from simnvspage import CHUNK_MAX, ENTRY_LEN, PAGE_LEN, Page, crc32, key_of
 
 _U8 = const(0x01)
 _I32 = const(0x14)
@@ -48,30 +20,26 @@ _BLOB_INDEX = const(0x48)
 
 _NAMESPACES = const(0)  # the namespace whose keys are the namespaces
 _NO_CHUNK = const(0xFF)
-# A blob's chunks are numbered from 0, and from 128 on when it replaces one that is numbered from 0.
+# Chunks of a blob are numbered from 0, or from here on when it replaces one that is numbered from 0.
 _OTHER_START = const(0x80)
+_CHUNK_MIN = const(400)  # a blob that is larger does not begin in less room
+_MAX_KEY = const(15)
 
 
-def _crc(data, crc=0xFFFFFFFF):
-    return binascii.crc32(data, crc)
-
-
-def _item_crc(item):
-    return _crc(item[8:], _crc(item[:4]))
-
-
-def _is_whole(item):
-    return struct.unpack_from("<I", item, 4)[0] == _item_crc(item)
-
-
-# The key as an item holds it. The IDF looks no further than this either.
+# A key as items hold it; the IDF looks no further either.
 def _field(key):
     return struct.pack("<15sx", key)
 
 
-def _check_length(key):
-    if len(memoryview(key)) > 15:
+def _check_key(key):
+    if len(memoryview(key)) > _MAX_KEY:
         simerror.fail(simerror.NVS_KEY_TOO_LONG)
+
+
+# Which version of which blob an item belongs to.
+def _blob_of(item):
+    start = item[VALUE_AT + 5] if item[KIND] == _BLOB_INDEX else item[CHUNK] & _OTHER_START
+    return item[NS], key_of(item), start
 
 
 class _Store:
@@ -83,7 +51,7 @@ class _Store:
                 simerror.fail(simerror.NVS_NOT_INITIALIZED)
 
     def _load(self, part):
-        pages = [_Page(part[2] + at) for at in range(0, part[3], PAGE_LEN)]
+        pages = [Page(part[2] + at) for at in range(0, part[3], PAGE_LEN)]
         self._pages = sorted((p for p in pages if p.in_use()), key=lambda p: p.seq)
         self._free = [p for p in pages if not p.in_use()]
         if any(p.outdated for p in self._pages):
@@ -102,12 +70,10 @@ class _Store:
         last = None
         for _, last in self._pages[-1].items():
             pass
-        if last is None:
-            return
         for page in self._pages[:-1]:
             for i, item in page.items():
-                same = item[NS : KIND + 1] + item[8:24] == last[NS : KIND + 1] + last[8:24]
-                if same and item[CHUNK] == last[CHUNK] and page.state != FREEING:
+                same = last and item[:2] == last[:2] and item[CHUNK] == last[CHUNK]
+                if same and key_of(item) == key_of(last) and page.state != FREEING:
                     page.erase_entries(i, item[SPAN])
                     return
 
@@ -125,23 +91,18 @@ class _Store:
 
     # A blob is there once its index is. Chunks without one, and an index without its chunks, go.
     def _drop_torn_blobs(self):
-        wanted = {}
-        for page, i, item in self._all(_BLOB_INDEX):
-            size, count, start = struct.unpack_from("<IBB", item, VALUE_AT)
-            wanted[(item[NS], item[8:24], start)] = [size, count, page, i]
+        missing = {}
+        for _, _, item in self._all(_BLOB_INDEX):
+            missing[_blob_of(item)] = list(struct.unpack_from("<IB", item, VALUE_AT))
         for _, _, item in self._all(_BLOB_DATA):
-            blob = wanted.get((item[NS], item[8:24], item[CHUNK] & _OTHER_START))
+            blob = missing.get(_blob_of(item))
             if blob:
                 blob[0] -= struct.unpack_from("<H", item, VALUE_AT)[0]
                 blob[1] -= 1
-        for name in list(wanted):
-            size, count, page, i = wanted[name]
-            if size or count:
-                page.erase_entries(i, 1)
-                del wanted[name]
-        for page, i, item in self._all(_BLOB_DATA):
-            if (item[NS], item[8:24], item[CHUNK] & _OTHER_START) not in wanted:
-                page.erase_entries(i, item[SPAN])
+        for kind in (_BLOB_INDEX, _BLOB_DATA):
+            for page, i, item in self._all(kind):
+                if missing.get(_blob_of(item)) != [0, 0]:
+                    page.erase_entries(i, item[SPAN])
 
     # --- pages
 
@@ -160,7 +121,7 @@ class _Store:
         if len(self._free) > 1:
             self._activate()
             return
-        page = max(self._pages, key=_Page.unused)
+        page = max(self._pages, key=Page.unused)
         if not page.unused():
             simerror.fail(simerror.NVS_NOT_ENOUGH_SPACE)
         page.set_state(FREEING)
@@ -185,7 +146,7 @@ class _Store:
     def _find(self, ns, field, kind=None, chunk=_NO_CHUNK):
         for page in self._pages:
             for i, item in page.items():
-                if item[NS] == ns and item[CHUNK] == chunk and item[8:24] == field:
+                if item[NS] == ns and item[CHUNK] == chunk and key_of(item) == field:
                     if kind in (None, item[KIND]):
                         return page, i, item
         return None
@@ -201,7 +162,7 @@ class _Store:
         old = self._find(ns, field, kind) or self._find(ns, field)
         if old and old[2][KIND] == kind and old[2][VALUE_AT:].startswith(value):
             return
-        _check_length(key)
+        _check_key(key)
         if not self._pages[-1].write(ns, kind, _NO_CHUNK, field, value):
             self._next_page()
             if not self._pages[-1].write(ns, kind, _NO_CHUNK, field, value):
@@ -214,21 +175,16 @@ class _Store:
 
     # Looks the item up again, as its page may have been freed since it was read.
     def _erase_item(self, item):
-        ns, kind, field = item[NS], item[KIND], item[8:24]
-        if kind == _BLOB_INDEX:
-            start = item[VALUE_AT + 5]
-            for page, i, other in self._all(_BLOB_INDEX):
-                if other[NS] == ns and other[8:24] == field and other[VALUE_AT + 5] == start:
-                    page.erase_entries(i, 1)
-                    break
-            self._erase_chunks(ns, field, start)
+        if item[KIND] == _BLOB_INDEX:
+            self._erase_blob(_BLOB_INDEX, _blob_of(item))
+            self._erase_blob(_BLOB_DATA, _blob_of(item))
         else:
-            page, i, _ = self._find(ns, field, kind)
+            page, i, _ = self._find(item[NS], key_of(item), item[KIND])
             page.erase_entries(i, item[SPAN])
 
-    def _erase_chunks(self, ns, field, start):
-        for page, i, item in self._all(_BLOB_DATA):
-            if item[NS] == ns and item[8:24] == field and item[CHUNK] & _OTHER_START == start:
+    def _erase_blob(self, kind, blob):
+        for page, i, item in self._all(kind):
+            if _blob_of(item) == blob:
                 page.erase_entries(i, item[SPAN])
 
     # --- blobs: chunks, each in one page, and then the index
@@ -247,10 +203,10 @@ class _Store:
     def _read_blob(self, index, buf):
         count, start = index[VALUE_AT + 4], index[VALUE_AT + 5]
         for chunk in range(start, start + count):
-            page, i, item = self._find(index[NS], index[8:24], _BLOB_DATA, chunk)
+            page, i, item = self._find(index[NS], key_of(index), _BLOB_DATA, chunk)
             size, _, crc = struct.unpack_from("<HHI", item, VALUE_AT)
             page.read_data(i, buf[:size])
-            if _crc(buf[:size]) != crc:
+            if crc32(buf[:size]) != crc:
                 return False
             buf = buf[size:]
         return True
@@ -259,47 +215,48 @@ class _Store:
         field = _field(key)
         start = 0
         old = self._find(ns, field, _BLOB_INDEX) or self._find(ns, field)
-        if old and old[2][KIND] == _BLOB_INDEX:
-            size, _, start = struct.unpack_from("<IBB", old[2], VALUE_AT)
-            present = bytearray(size)
-            if size == len(data) and self._read_blob(old[2], memoryview(present)) and present == data:
+        old = old and old[2]
+        if old and old[KIND] == _BLOB_INDEX:
+            if self._is_blob(old, data):
                 return
-            start ^= _OTHER_START
-        _check_length(key)
+            start = old[VALUE_AT + 5] ^ _OTHER_START
+        _check_key(key)
         if len(data) > (len(self._pages) + len(self._free) - 1) * CHUNK_MAX:
             simerror.fail(simerror.NVS_VALUE_TOO_LONG)
         try:
             self._write_blob(ns, field, memoryview(data), start)
         except OSError:
-            self._erase_chunks(ns, field, start)
+            self._erase_blob(_BLOB_DATA, (ns, field, start))
             raise
         if old:
-            self._erase_item(old[2])
+            self._erase_item(old)
+
+    def _is_blob(self, index, data):
+        if len(data) != struct.unpack_from("<I", index, VALUE_AT)[0]:
+            return False
+        present = bytearray(len(data))
+        return self._read_blob(index, memoryview(present)) and present == data
 
     def _write_blob(self, ns, field, data, start):
         size = len(data)
         room = self._pages[-1].room()
         if room < _CHUNK_MIN and (room < size or not room):
             self._next_page()
-            if self._pages[-1].room() == room:
-                simerror.fail(simerror.NVS_NOT_ENOUGH_SPACE)
         chunk = start
-        while True:
+        while chunk == start or len(data):
             room = self._pages[-1].room()
             if not room:
                 simerror.fail(simerror.NVS_NOT_ENOUGH_SPACE)
             n = min(room, len(data))
-            value = struct.pack("<HHI", n, 0xFFFF, _crc(data[:n]))
+            value = struct.pack("<HHI", n, 0xFFFF, crc32(data[:n]))
             self._pages[-1].write(ns, _BLOB_DATA, chunk, field, value, data[:n])
             chunk += 1
             data = data[n:]
-            # Full, or no entry left for the index.
-            if len(data) or room - n < _ENTRY_LEN:
-                self._next_page()
-            if not len(data):
-                break
+            if len(data) or room - n < ENTRY_LEN:
+                self._next_page()  # for the next chunk, or the index
         value = struct.pack("<IBBH", size, chunk - start, start, 0xFFFF)
-        self._pages[-1].write(ns, _BLOB_INDEX, _NO_CHUNK, field, value)
+        if not self._pages[-1].write(ns, _BLOB_INDEX, _NO_CHUNK, field, value):
+            simerror.fail(simerror.NVS_NOT_ENOUGH_SPACE)
 
     # --- namespaces
 

@@ -12,7 +12,7 @@ PAGE_LEN = const(4096)
 CHUNK_MAX = const(4000)  # 125 entries of data, after the item's own
 _TABLE_AT = const(32)
 _ENTRIES_AT = const(64)
-_ENTRY_LEN = const(32)
+ENTRY_LEN = const(32)
 _ENTRIES = const(126)
 _VERSION = const(0xFE)
 
@@ -51,11 +51,11 @@ def key_of(item):
 class Page:
     def __init__(self, addr):
         self._addr = addr
-        self._table = bytearray(_ENTRY_LEN)
+        self._table = bytearray(ENTRY_LEN)
         self._load()
 
     def _load(self):
-        header = self._read(0, _ENTRY_LEN)
+        header = self._read(0, ENTRY_LEN)
         self.state = header[:4]
         self.seq, version, crc = struct.unpack_from("<IB19xI", header, 4)
         self.outdated = False
@@ -104,10 +104,10 @@ class Page:
         return bytes(buf)
 
     def entry(self, i):
-        return self._read(_ENTRIES_AT + i * _ENTRY_LEN, _ENTRY_LEN)
+        return self._read(_ENTRIES_AT + i * ENTRY_LEN, ENTRY_LEN)
 
     def read_data(self, i, buf):
-        simboot.flash.read(self._addr + _ENTRIES_AT + (i + 1) * _ENTRY_LEN, buf)
+        simboot.flash.read(self._addr + _ENTRIES_AT + (i + 1) * ENTRY_LEN, buf)
 
     # (index, item) of each item there is.
     def items(self):
@@ -145,37 +145,37 @@ class Page:
     def room(self):
         if self.state == BLANK:
             return CHUNK_MAX
-        return max(0, _ENTRIES - 1 - self.next) * _ENTRY_LEN if self.state == ACTIVE else 0
+        return max(0, _ENTRIES - 1 - self.next) * ENTRY_LEN if self.state == ACTIVE else 0
 
     # Append an item; False if the page has no room for it.
     def write(self, ns, kind, chunk, field, value, data=b""):
-        span = 1 + (len(data) + _ENTRY_LEN - 1) // _ENTRY_LEN
+        span = 1 + (len(data) + ENTRY_LEN - 1) // ENTRY_LEN
         if self.state not in (BLANK, ACTIVE) or self.next + span > _ENTRIES:
             return False
         value = value + BLANK * 2
         item = bytearray(struct.pack("<BBBBI16s8s", ns, kind, span, chunk, 0, field, value))
         struct.pack_into("<I", item, 4, _item_crc(item))
-        self._append(item, _ENTRY_LEN)
-        whole = len(data) // _ENTRY_LEN * _ENTRY_LEN
+        self._append(item, ENTRY_LEN)
+        whole = len(data) // ENTRY_LEN * ENTRY_LEN
         if whole:
             self._append(data, whole)
         if whole < len(data):
-            self._append(bytes(data[whole:]) + b"\xff" * (whole + _ENTRY_LEN - len(data)), _ENTRY_LEN)
+            self._append(bytes(data[whole:]) + b"\xff" * (whole + ENTRY_LEN - len(data)), ENTRY_LEN)
         return True
 
     def _append(self, buf, n):
         if self.state == BLANK:
             self._begin()
-        simboot.flash.program(self._addr + _ENTRIES_AT + self.next * _ENTRY_LEN, buf, 0, n)
-        self._mark(self.next, n // _ENTRY_LEN, _WRITTEN)
-        self.next += n // _ENTRY_LEN
+        simboot.flash.program(self._addr + _ENTRIES_AT + self.next * ENTRY_LEN, buf, 0, n)
+        self._mark(self.next, n // ENTRY_LEN, _WRITTEN)
+        self.next += n // ENTRY_LEN
 
     def _begin(self):
         self.state = ACTIVE
         header = ACTIVE + struct.pack("<IB", self.seq, _VERSION) + b"\xff" * 19
         header += struct.pack("<I", crc32(header[4:]))
-        simboot.flash.program(self._addr, header, 0, _ENTRY_LEN)
-        self._table[:] = b"\xff" * _ENTRY_LEN
+        simboot.flash.program(self._addr, header, 0, ENTRY_LEN)
+        self._table[:] = b"\xff" * ENTRY_LEN
 
     def set_state(self, state):
         simboot.flash.program(self._addr, state, 0, len(state))
@@ -184,10 +184,10 @@ class Page:
     def copy_to(self, other):
         for i, item in self.items():
             for j in range(i, i + item[SPAN]):
-                other._append(self.entry(j), _ENTRY_LEN)
+                other._append(self.entry(j), ENTRY_LEN)
 
     def erase(self):
         simboot.flash.erase(self._addr, PAGE_LEN)
-        self._table[:] = b"\xff" * _ENTRY_LEN
+        self._table[:] = b"\xff" * ENTRY_LEN
         self.state = BLANK
         self.next = 0
