@@ -183,7 +183,9 @@ class Connection:
             self.left -= n
             if self._chunked and self.left == 0:
                 self._end_of_chunk()
-        elif n == 0:
+        elif n < len(buf):
+            # A stream fills the buffer unless it ends. Asking once more would wait: after close_notify mbedTLS
+            # reads on, and a server may wait for ours before it closes.
             self.left = 0
         return n
 

@@ -3,8 +3,20 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+NEW, PENDING_VERIFY, VALID, INVALID, ABORTED = range(5)
+
+
+class Running(NamedTuple):
+    """Which firmware a board runs."""
+
+    version: str
+    slot: str
+    state: int | None
 
 
 class Board:
@@ -45,3 +57,34 @@ class Board:
         if done.returncode != 1:
             raise AssertionError(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stderr.rstrip().rpartition("\n")[2]
+
+    def update(self, url: str, **options: object) -> str:
+        """Install from a URL, with the CA in ca.pem beside the flash file unless cadata is given."""
+        return self.run(self._update(url, options))
+
+    def refuse(self, url: str, **options: object) -> str:
+        """Return the message of an update that must fail."""
+        before = self.boots_from()
+        message = self.fail(self._update(url, options))
+        assert self.boots_from() == before, "the boot selection changed"
+        return message
+
+    def running(self) -> Running:
+        """Power the board on and return which firmware runs."""
+        found = self.run(
+            "import https_ota, esp32\n"
+            "slot = esp32.Partition(esp32.Partition.RUNNING).info()[4]\n"
+            "print(https_ota.running_info().version, slot, https_ota.state())"
+        ).split()
+        return Running(found[0], found[1], None if found[2] == "None" else int(found[2]))
+
+    def boots_from(self) -> bytes:
+        """Return what decides on the next boot: the two records of otadata."""
+        flash = self.flash.read_bytes()
+        return flash[0xD000:0xD020] + flash[0xE000:0xE020]
+
+    def _update(self, url: str, options: dict[str, object]) -> str:
+        given = "".join(f", {name}={value!r}" for name, value in options.items())
+        if "cadata" not in options:
+            given += ", cadata=open('ca.pem').read()"
+        return f"import https_ota\nprint(https_ota.update({url!r}{given}))"

@@ -76,22 +76,28 @@ class Identity:
 class Authority(Identity):
     """A root or intermediate, which issues others."""
 
-    def intermediate(self, name: str = "Test Intermediate") -> "Authority":
-        """Issue an authority below this one."""
-        key = make_key("ec")
+    def intermediate(self, name: str = "Test Intermediate", kind: str = "ec") -> "Authority":
+        """Issue an authority below this one, whose name no other authority above it has."""
+        key = make_key(kind)
         return Authority(_sign(self, name, key, AUTHORITY, ca=True), key, self._chain())
 
     def server(self, *names: str, days: tuple[int, int] = NOW, kind: str = "ec") -> Identity:
-        """Issue a server certificate for host names and IP addresses, by default those of this machine."""
+        """Issue a server certificate for host names and IP addresses, by default those of this machine.
+
+        days: the first and the last of its validity, counted from today: NOW, EXPIRED, NOT_YET or your own.
+        kind: "ec" or "rsa", as for make_key().
+        """
         names = names or LOCAL
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         key = make_key(kind)
         cert = _sign(self, names[0], key, days, usage=usage, names=names)
         return Identity(cert, key, self._chain())
 
-    def client(self, name: str = "test-device", days: tuple[int, int] = NOW) -> Identity:
+    def client(
+        self, name: str = "test-device", *, days: tuple[int, int] = NOW, kind: str = "ec"
+    ) -> Identity:
         """Issue a client certificate."""
-        key = make_key("ec")
+        key = make_key(kind)
         cert = _sign(self, name, key, days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
         return Identity(cert, key, self._chain())
 

@@ -27,6 +27,7 @@ CHIP_IDS = {name: chip_id for name, (chip_id, _) in DROM.items()}
 # Where the first bootloader of a chip is in flash, 0 on all others.
 BOOTLOADER_OFFSETS = {0: 0x1000, 2: 0x1000, 18: 0x2000, 23: 0x2000}
 
+DESC_OFFSET = 0x20
 RAM = 0x3FCA0000
 RAM_BYTES = 64
 
@@ -45,7 +46,10 @@ def app_image(
     hash_appended: bool = True,
     spi_mode: int = 2,
 ) -> bytes:
-    """Return an application image of exactly `size` bytes, or up to 15 less, as it ends on a multiple of 16."""
+    """Return an application image of exactly `size` bytes, or up to 15 less, as it ends on a multiple of 16.
+
+    The same seed gives the same content. Revisions are major * 100 + minor. See corrupt() for bad ones.
+    """
     desc = struct.pack(
         "<II8x32s32s16s16s32s32sHHBB74x",
         *(0xABCD5432, secure_version, version.encode(), project.encode()),
@@ -83,16 +87,60 @@ def image(
     hash_appended: bool = True,
     spi_mode: int = 2,
 ) -> bytes:
-    """Return an image with these segments: (load address, data)."""
+    """Return an image with these segments: (load address, data). Nothing is checked or filled up."""
     out = bytearray(struct.pack("<BBBBI", 0xE9, len(segments), spi_mode, 0x20, 0x40380000))
     out += struct.pack("<BBBBHBHH4xB", 0xEE, 0, 0, 0, chip_id, 0, min_rev, max_rev, hash_appended)
-    checksum = 0xEF
     for load_addr, data in segments:
         out += struct.pack("<II", load_addr, len(data)) + data
-        checksum = functools.reduce(operator.xor, data, checksum)
-    out += bytes(15 - len(out) % 16) + bytes([checksum])
-    if hash_appended:
-        out += hashlib.sha256(out).digest()
+    return seal(out)
+
+
+def seal(head: bytes) -> bytes:
+    """Return an image with checksum and, if its header says so, hash made anew.
+
+    `head` needs all segments; what is behind the last one is replaced. For tests that change bytes.
+    """
+    checksum = 0xEF
+    end = 24
+    for _ in range(head[1]):
+        start, end = end + 8, end + 8 + int.from_bytes(head[end + 4 : end + 8], "little")
+        checksum = functools.reduce(operator.xor, head[start:end], checksum)
+    out = head[:end] + bytes(15 - end % 16) + bytes([checksum])
+    return bytes(out + hashlib.sha256(out).digest() if head[23] == 1 else out)
+
+
+def corrupt(image: bytes, what: str) -> bytes:
+    """Return an image with one thing wrong; all that doesn't depend on it stays right.
+
+    "magic": the first byte. "chip": a chip id that no chip has. "segment count": 17. "segment size": the
+    first segment is longer than the file. "descriptor": its mark. "data": a bit in the middle of the image.
+    "checksum": the checksum; the hash fits to it. "hash": the last bit of it. "cut": the last byte is missing.
+    """
+    out = bytearray(image)
+    digest_at = len(out) - 32 if out[23] == 1 else len(out)
+    if what == "magic":
+        out[0] ^= 1
+    elif what == "chip":
+        out[12:14] = b"\xfe\xff"
+        return seal(out)
+    elif what == "segment count":
+        out[1] = 17
+    elif what == "segment size":
+        out[28:32] = len(out).to_bytes(4, "little")
+    elif what == "descriptor":
+        out[DESC_OFFSET] ^= 1
+        return seal(out)
+    elif what == "data":
+        out[len(out) // 2] ^= 0x10
+    elif what == "checksum":
+        out[digest_at - 1] ^= 1
+        out[digest_at:] = hashlib.sha256(out[:digest_at]).digest() if out[23] == 1 else b""
+    elif what == "hash" and out[23] == 1:
+        out[-1] ^= 1
+    elif what == "cut":
+        out.pop()
+    else:
+        raise ValueError(f"can't corrupt {what!r} of this image")
     return bytes(out)
 
 

@@ -255,7 +255,7 @@ class OpenSSLServer(_ProcessServer):
     def start(self) -> None:
         assert self.identity
         files = self.identity.write(self.directory, "server")
-        command = ["openssl", "s_server", "-WWW", "-accept", f"{HOST}:0"]
+        command = ["openssl", "s_server", "-WWW", "-accept", f"{HOST}:{self.port}"]
         command += ["-cert", str(files.leaf), "-key", str(files.key), *self.options]
         if self.identity.chain:
             command += ["-cert_chain", str(files.chain)]
@@ -278,6 +278,7 @@ class Peer:
         self._connection = connection
         self._requests = requests
         self._received = b""
+        self._ended = False
 
     def request(self) -> bytes:
         """Return the head of the next request, up to its empty line; b"" if the client has hung up.
@@ -301,6 +302,8 @@ class Peer:
 
     def close(self) -> None:
         """Close in order: TLS's close_notify, then TCP's FIN. The end of a script does so, too."""
+        if self._ended:
+            return
         if isinstance(self._connection, ssl.SSLSocket):
             # Not blocking, it sends ours without waiting for the client's, which may never come.
             self._connection.settimeout(0)
@@ -311,6 +314,7 @@ class Peer:
 
     def drop(self) -> None:
         """Send FIN without a close_notify: to TLS, data may be missing."""
+        self._ended = True
         with contextlib.suppress(OSError):
             _shutdown(self._connection, socket.SHUT_WR)
         # Closing with something unread would send a reset, which can destroy what is on its way to the client.
@@ -318,6 +322,7 @@ class Peer:
 
     def reset(self) -> None:
         """Send a TCP reset, as when a machine or a NAT box on the way restarts."""
+        self._ended = True
         linger = struct.pack("ii", 1, 0)
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._connection.close()

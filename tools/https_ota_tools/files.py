@@ -6,7 +6,7 @@ from https_ota_tools.errors import ToolError
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a file."""
+    """Return the bytes of a file. Raises ToolError if it can't be read."""
     try:
         return path.read_bytes()
     except OSError as e:
@@ -14,7 +14,7 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file, replacing what was there."""
+    """Write a file, replacing what was there. Raises ToolError if that is impossible."""
     try:
         path.write_bytes(data)
     except OSError as e:

@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of the image and the address it is loaded or mapped to."""
+    """A piece of the image and the address it is loaded or mapped to. Sizes and offsets are in bytes."""
 
     load_addr: int
     size: int
@@ -81,7 +81,7 @@ class AppDesc:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that could be parsed. Revisions are major * 100 + minor."""
+    """An image that could be parsed. Revisions are major * 100 + minor, sizes in bytes."""
 
     chip: str
     chip_id: int
@@ -137,7 +137,7 @@ def examine(data: bytes) -> Report:
 
 
 def load(data: bytes) -> Image:
-    """Parse an image, application or bootloader. Raises ToolError if that is impossible."""
+    """Parse an image, application or bootloader. Raises ToolError if it isn't one or is cut off."""
     if len(data) < _HEADER_BYTES:
         raise ToolError(
             f"the file ends within the image header: expected 24 bytes, came {len(data)}"
@@ -163,7 +163,8 @@ def load(data: bytes) -> Image:
     segments = [
         Segment(
             s.addr,
-            len(s.data),
+            # The size in the file: esptool has filled up the data to a multiple of 4.
+            int.from_bytes(data[s.file_offs + 4 : s.file_offs + 8], "little"),
             s.file_offs + 8,
             ", ".join(s.get_memory_type(raw)),
             raw.is_flash_addr(s.addr),

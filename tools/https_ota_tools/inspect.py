@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from https_ota_tools import files, image
+from https_ota_tools import files, image, output
 
 NAME = "inspect"
 HELP = "show and check an application image"
@@ -20,7 +20,7 @@ _COLOURS = {
 
 
 def inspect(path: Path) -> image.Report:
-    """Read a file and check it as an application image."""
+    """Check a file as an application image. Raises ToolError if it can't be read."""
     return image.examine(files.read(path))
 
 
@@ -29,7 +29,8 @@ def show(report: image.Report, console: Console) -> None:
     if report.image:
         _show_image(report.image, console)
         _show_segments(report.image, console)
-    table = Table("check", "verdict", "detail", box=None, pad_edge=False)
+    detail = Column("detail", overflow="fold")
+    table = Table("check", "verdict", detail, box=None, pad_edge=False)
     for check in report.checks:
         table.add_row(
             check.name, Text(check.verdict.value, style=_COLOURS[check.verdict]), check.detail
@@ -47,7 +48,7 @@ def revision(number: int) -> str:
 
 
 def _show_image(i: image.Image, console: Console) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     newest = "any" if i.max_rev_full in (0, 0xFFFF) else revision(i.max_rev_full)
     rows: list[tuple[str, object]] = [
         ("chip", f"{i.chip} (id {i.chip_id})"),
@@ -76,9 +77,8 @@ def _show_image(i: image.Image, console: Console) -> None:
 
 
 def _show_segments(i: image.Image, console: Console) -> None:
-    table = Table(
-        "segment", "load address", "length", "file offset", "memory", box=None, pad_edge=False
-    )
+    names = ("segment", "load address", "length", "file offset", Column("memory", overflow="fold"))
+    table = Table(*names, box=None, pad_edge=False)
     for n, s in enumerate(i.segments):
         table.add_row(
             str(n), f"{s.load_addr:#010x}", f"{s.size:#x}", f"{s.offset:#x}", s.memory or "padding"
@@ -96,5 +96,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do the command: 0 for a valid image, 1 for any other file."""
     report = inspect(args.file)
-    show(report, Console(highlight=False, markup=False))
+    show(report, output.console())
     return 0 if report.valid else 1

@@ -19,7 +19,15 @@ def make_flash(
     slot: str = "ota_0",
     bootloader: bytes | None = None,
 ) -> bytes:
-    """Return a flash of this size: table at 0x8000, the app in the slot, all else (otadata too) erased."""
+    """Return the contents of a flash: table at 0x8000, an app, all else (otadata too) erased.
+
+    app: an application image, for any chip.
+    flash_size: in bytes.
+    slot: name of the partition for the app.
+    bootloader: an image for the same chip, put where this chip's ROM looks for it.
+
+    Raises ToolError if one of these is invalid, or doesn't fit where it belongs.
+    """
     partition.check(table, flash_size)
     target = partition.find(table, slot)
     if target.type != partition.APP:
@@ -65,7 +73,7 @@ def _check_bootloader(data: bytes, app: image.Image, room: int) -> None:
 
 
 def flash_bytes(size: str) -> int:
-    """Return the number of bytes of a size like 4MB."""
+    """Return the number of bytes of a size like "4MB". Raises ToolError for no size that flash has."""
     if size not in _SIZES:
         raise ToolError(f"flash size {size!r}: expected one of {', '.join(_SIZES)}")
     return _SIZES[size]
@@ -77,17 +85,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "app", type=Path, metavar="APP.bin", help="application image (micropython.bin, .app-bin)"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="flash.bin", help="file to write"
+        "-o", "--output", type=Path, required=True, metavar="FLASH", help="file to write"
     )
     parser.add_argument(
-        "--table", type=Path, metavar="table.csv", help="partition table (default: by --size)"
+        "--table", type=Path, metavar="CSV", help="partition table (default: by --size)"
     )
     parser.add_argument("--size", default="4MB", help="size of the flash, default %(default)s")
     parser.add_argument(
         "--slot", default="ota_0", help="partition for the app, default %(default)s"
     )
     parser.add_argument(
-        "--bootloader", type=Path, metavar="boot.bin", help="bootloader image, default none"
+        "--bootloader", type=Path, metavar="FILE", help="bootloader image, default none"
     )
 
 

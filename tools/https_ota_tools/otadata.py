@@ -44,7 +44,7 @@ class Entry:
 
     @classmethod
     def decode(cls, raw: bytes) -> "Entry":
-        """Parse 32 bytes."""
+        """Parse the first 32 bytes."""
         seq, label, state, crc = _RECORD.unpack(raw[: _RECORD.size])
         return cls(seq, state, crc, label)
 
@@ -79,14 +79,21 @@ class Entry:
 
     def slot(self, slots: int) -> int:
         """Return the number of the OTA slot that the record means, among this many."""
-        return (self.seq - 1) % slots
+        # Unsigned, as in the bootloader.
+        return ((self.seq - 1) & 0xFFFFFFFF) % slots
 
 
 def decode(data: bytes) -> tuple[Entry, Entry]:
-    """Parse both records of an otadata partition."""
+    """Parse both records of an otadata partition. Raises ToolError if it is too small for them."""
     if len(data) < 2 * SECTOR:
         raise ToolError(f"otadata is two sectors, {2 * SECTOR:#x} bytes; {len(data):#x} came")
     return Entry.decode(data), Entry.decode(data[SECTOR:])
+
+
+def encode(first: Entry | None = None, second: Entry | None = None) -> bytes:
+    """Return an otadata partition with these records; None is an erased one."""
+    raw = (e.encode() if e else b"" for e in (first, second))
+    return b"".join(r.ljust(SECTOR, b"\xff") for r in raw)
 
 
 def active(entries: Sequence[Entry]) -> int | None:

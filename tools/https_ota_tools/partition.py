@@ -25,6 +25,8 @@ FACTORY = 0x00
 OTA_0 = 0x10
 OTA_SLOTS = 16
 OTADATA = 0x00
+NVS = 0x02
+COREDUMP = 0x03
 
 TYPES = {"app": APP, "data": DATA}
 SUBTYPES = {
@@ -36,8 +38,8 @@ SUBTYPES = {
     DATA: {
         "ota": OTADATA,
         "phy": 0x01,
-        "nvs": 0x02,
-        "coredump": 0x03,
+        "nvs": NVS,
+        "coredump": COREDUMP,
         "nvs_keys": 0x04,
         "efuse": 0x05,
         "undefined": 0x06,
@@ -47,7 +49,8 @@ SUBTYPES = {
         "littlefs": 0x83,
     },
 }
-FLAGS = {"encrypted": 1, "readonly": 2}
+READONLY = 2
+FLAGS = {"encrypted": 1, "readonly": READONLY}
 
 _ENTRY = struct.Struct("<2sBBII16sI")
 _ENTRY_MAGIC = b"\xaa\x50"
@@ -57,6 +60,8 @@ _END = b"\xff" * _ENTRY.size
 # The flash cache maps pages of 64 KiB, so an app can only run from such a boundary; all else is erased by sector.
 _APP_ALIGN = 0x10000
 _SECTOR = 0x1000
+# NVS needs a free page to move entries to.
+_NVS_MIN = 0x3000
 
 # Named after the flash size they are for, in MiB. They are part of the firmware, which is built with them.
 _DEFAULT_TABLES = {4: "partitions-4MiB-ota.csv", 8: "partitions-8MiB-ota.csv"}
@@ -64,7 +69,7 @@ _DEFAULT_TABLES = {4: "partitions-4MiB-ota.csv", 8: "partitions-8MiB-ota.csv"}
 
 @dataclass(frozen=True)
 class Partition:
-    """One entry of a partition table."""
+    """One entry of a partition table; offset and size are in bytes."""
 
     name: str
     type: int
@@ -100,10 +105,10 @@ Table = Sequence[Partition]
 
 
 def default_csv(flash_size: int) -> Path:
-    """Return the path of the partition table made for a flash of this size.
+    """Return the path of the partition table made for a flash of this size in bytes.
 
-    The tables are the ones the firmware is built with: an installed package has them next to this module,
-    a checkout has them in its firmware/ folder.
+    The tables are the ones the firmware is built with: an installed package has copies of them,
+    a checkout has them in its firmware/ folder. Raises ToolError when there is none for this size.
     """
     name = _DEFAULT_TABLES.get(flash_size >> 20)
     if name is None or flash_size & 0xFFFFF:
@@ -112,7 +117,7 @@ def default_csv(flash_size: int) -> Path:
             f"no partition table for {flash_size:#x} bytes of flash (only {sizes}): give one with --table"
         )
     here = Path(__file__).resolve()
-    for path in (here.with_name(name), here.parents[2] / "firmware" / name):
+    for path in (here.parent / "tables" / name, here.parents[2] / "firmware" / name):
         if path.exists():
             return path
     raise ToolError(
@@ -121,7 +126,10 @@ def default_csv(flash_size: int) -> Path:
 
 
 def read_csv(text: str, source: str = "table") -> list[Partition]:
-    """Parse a partition table in CSV form; `source` names it in errors. An empty offset means "right behind"."""
+    """Parse a partition table in CSV form. An empty offset means "right behind the one before".
+
+    Raises ToolError, with `source` and the line number, for a line that is none.
+    """
     table: list[Partition] = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line.startswith("#"):
@@ -137,14 +145,14 @@ def read_csv(text: str, source: str = "table") -> list[Partition]:
 
 
 def check(table: Table, flash_size: int) -> None:
-    """Raise ToolError unless this table can work on a flash of this size."""
+    """Raise ToolError unless this table can work on a flash of this size in bytes."""
     problems = _problems(table, flash_size)
     if problems:
         raise ToolError(f"the partition table can't be used: {'; '.join(problems)}")
 
 
 def encode(table: Table) -> bytes:
-    """Return the binary form, without the 0xFF that fill the sector behind it."""
+    """Return the binary form, 0xC00 bytes. Raises ToolError if there are too many partitions."""
     entries = b"".join(
         _ENTRY.pack(_ENTRY_MAGIC, p.type, p.subtype, p.offset, p.size, p.name.encode(), p.flags)
         for p in table
@@ -158,7 +166,7 @@ def encode(table: Table) -> bytes:
 
 
 def decode(data: bytes) -> list[Partition]:
-    """Parse the binary form."""
+    """Parse the binary form. Raises ToolError if it is damaged or something else."""
     table: list[Partition] = []
     for at in range(0, TABLE_BYTES, _ENTRY.size):
         raw = data[at : at + _ENTRY.size]
@@ -182,7 +190,7 @@ def decode(data: bytes) -> list[Partition]:
 
 
 def find(table: Table, name: str) -> Partition:
-    """Return the partition of this name."""
+    """Return the partition of this name. Raises ToolError if there is none."""
     for p in table:
         if p.name == name:
             return p
@@ -278,6 +286,12 @@ def _problems(table: Table, flash_size: int) -> list[str]:
         if (p.type, p.subtype) == (DATA, OTADATA) and p.size != OTADATA_BYTES:
             problems.append(
                 f"the size of {p.name!r} must be {OTADATA_BYTES:#x}, two sectors; it is {p.size:#x}"
+            )
+        if p.type == DATA and p.flags & READONLY and p.subtype in (OTADATA, COREDUMP):
+            problems.append(f"{p.name!r} is written to by its nature, it can't be readonly")
+        if (p.type, p.subtype) == (DATA, NVS) and p.size < _NVS_MIN and not p.flags & READONLY:
+            problems.append(
+                f"the size {p.size:#x} of {p.name!r} must be at least {_NVS_MIN:#x}, or its flag readonly"
             )
         if p.end > flash_size:
             problems.append(f"{p.name!r} ends at {p.end:#x}, the flash at {flash_size:#x}")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from https_ota_tools import files, image, otadata, partition
+from https_ota_tools import files, image, otadata, output, partition
 from https_ota_tools.errors import ToolError
 
 NAME = "slots"
@@ -39,7 +39,7 @@ class Flash:
 
 
 def read_flash(data: bytes) -> Flash:
-    """Parse the contents of a whole flash."""
+    """Parse the contents of a whole flash. Raises ToolError if there is no partition table in it."""
     try:
         table = partition.decode(data[partition.TABLE_OFFSET :][: partition.TABLE_BYTES])
     except ToolError as e:
@@ -65,7 +65,7 @@ def read_flash(data: bytes) -> Flash:
 
 
 def show(flash: Flash, console: Console) -> None:
-    """Print it for people."""
+    """Print what a flash holds for people."""
     table = Table("partition", "type", "subtype", "offset", "size", box=None, pad_edge=False)
     for p in flash.table:
         table.add_row(p.name, p.type_name, p.subtype_name, f"{p.offset:#x}", f"{p.size:#x}")
@@ -84,9 +84,9 @@ def show(flash: Flash, console: Console) -> None:
             )
         console.print()
         console.print(table)
-    table = Table(
-        "app", "project", "version", "chip", "length", "verdict", "", box=None, pad_edge=False
-    )
+    verdict = Column("verdict", overflow="fold")
+    names = ("app", "project", "version", "chip", "length", verdict, "")
+    table = Table(*names, box=None, pad_edge=False)
     for s in flash.slots:
         mark = "next boot" if s is flash.next_boot else ""
         table.add_row(s.partition.name, *_describe(s.report), mark)
@@ -123,11 +123,11 @@ def _describe(report: image.Report | None) -> tuple[str, str, str, str, str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("flash", type=Path, metavar="flash.bin", help="contents of a whole flash")
+    parser.add_argument("flash", type=Path, metavar="FLASH", help="contents of a whole flash")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the command: 0 if the next boot finds a valid application, 1 if not."""
     flash = read_flash(files.read(args.flash))
-    show(flash, Console(highlight=False, markup=False))
+    show(flash, output.console())
     return 0 if flash.bootable else 1

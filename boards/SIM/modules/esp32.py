@@ -10,6 +10,7 @@ from simnvs import NVS  # noqa: F401  re-exported
 
 _SECTOR = const(4096)
 _ENOENT = const(2)
+_EINVAL = const(22)
 
 _INIT = const(1)
 _DEINIT = const(2)
@@ -36,11 +37,13 @@ class Partition:
     TYPE_APP = simtable.TYPE_APP
     TYPE_DATA = simtable.TYPE_DATA
 
-    def __init__(self, which, *, block_size=_SECTOR):
+    def __init__(self, which, block_size=_SECTOR):
         if which == Partition.BOOT:
             entry = simboot.boot_partition()
         elif which == Partition.RUNNING:
             entry = simboot.running
+        elif isinstance(which, int):
+            raise ValueError
         elif isinstance(which, str):
             entry = simtable.find_first(simboot.table, simtable.TYPE_APP, label=which)
             entry = entry or simtable.find_first(simboot.table, simtable.TYPE_DATA, label=which)
@@ -89,8 +92,8 @@ class Partition:
             self._erase(at, n)
         else:
             at += offset
-        self._check_range(at, n)
         self._check_writable()
+        self._check_range(at, n)
         simboot.flash.program(self._addr + at, buf, 0, n)
 
     def ioctl(self, cmd, arg):
@@ -101,20 +104,27 @@ class Partition:
         if cmd == _BLOCK_SIZE:
             return self._block_size
         if cmd == _BLOCK_ERASE:
+            if self._block_size != _SECTOR:
+                return -_EINVAL
             self._erase(arg * self._block_size, self._block_size)
             return 0
         return None
 
     def _erase(self, at, n):
-        self._check_range(at, n)
         self._check_writable()
-        if n % _SECTOR or at % _SECTOR:
+        self._check_range(at, n)
+        if n % _SECTOR:
             simerror.fail(simerror.INVALID_SIZE)
+        if at % _SECTOR:
+            simerror.fail(simerror.INVALID_ARG)
         simboot.flash.erase(self._addr + at, n)
 
+    # The IDF tells what begins beyond the end from what only ends there.
     def _check_range(self, at, n):
-        if at < 0 or at > self._size or at + n > self._size:
+        if at < 0 or at > self._size:
             simerror.fail(simerror.INVALID_ARG)
+        if at + n > self._size:
+            simerror.fail(simerror.INVALID_SIZE)
 
     def _check_writable(self):
         if self._entry[6]:

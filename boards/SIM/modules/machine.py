@@ -70,7 +70,7 @@ class RTC:
     # (year, month, day, weekday, hours, minutes, seconds, subseconds)
     def datetime(self, value=None):
         if value is None:
-            year, month, day, hour, minute, second, weekday, _ = time.gmtime()
+            year, month, day, hour, minute, second, weekday = time.gmtime()[:7]
             return year, month, day, weekday, hour, minute, second, 0
         year, month, day, _, hour, minute, second, _ = value
         _sim.set_clock(time.mktime((year, month, day, hour, minute, second, 0, 0)))

@@ -7,6 +7,7 @@ The same arguments give the same bytes:
 
 import argparse
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -40,10 +41,20 @@ def build_app(
     secure_version: int = 0,
     seed: int | None = None,
 ) -> bytes:
-    """Return an application image. `size` is that of its table, the rest of the image adds about 600 bytes.
+    """Return an application image.
 
-    Without a seed, the table depends on the version, so that two versions differ all over.
+    version, project: what the descriptor says, up to 31 letters, digits and any of "._+-".
+    size: of the table in it, in bytes; the rest adds about 600.
+    chip: one of CHIPS.
+    seed: of the table; without one it depends on the version, so that two versions differ all over.
+
+    Raises ValueError for a bad argument, RuntimeError if compiler or esptool is missing or fails.
     """
+    for text in (version, project):
+        if not re.fullmatch(r"[\w.+-]{1,31}", text, re.ASCII):
+            raise ValueError(f"expected 1 to 31 letters, digits and any of '._+-', came {text!r}")
+    if chip not in CHIPS:
+        raise ValueError(f"chip {chip!r}: expected one of {', '.join(CHIPS)}")
     gcc = shutil.which(GCC)
     if gcc is None:
         raise RuntimeError(f"{GCC} is missing: install the Debian package gcc-riscv64-unknown-elf")
@@ -103,7 +114,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of the table, default: made from the version")
     args = vars(parser.parse_args())
     output: Path = args.pop("output")
-    image = build_app(**args)
+    try:
+        image = build_app(**args)
+    except (ValueError, RuntimeError) as e:
+        parser.error(str(e))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(image)
     print(f"{output}: {len(image)} bytes")

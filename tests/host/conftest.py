@@ -1,0 +1,50 @@
+"""What most tests need: certificates, files to serve, a server, a board."""
+
+import certs
+import images
+import pytest
+import servers
+import simflash
+from board import Board
+
+
+@pytest.fixture(scope="session")
+def root():
+    """A root certificate that the boards trust."""
+    return certs.root()
+
+
+@pytest.fixture
+def www(tmp_path):
+    """The folder that is served; holds app.bin, version 2.0.0."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    (folder / "app.bin").write_bytes(images.app_image(size=70_000, version="2.0.0", seed=2))
+    return folder
+
+
+@pytest.fixture
+def nginx(www, root):
+    """A running nginx."""
+    with servers.Nginx(www, root.server()) as server:
+        yield server
+
+
+@pytest.fixture
+def board(tmp_path, root):
+    """A board with version 1.0.0 in ota_0 and 16 KiB of TLS input buffer."""
+    return make_board(tmp_path, root, "sim")
+
+
+@pytest.fixture(params=["sim", "sim-tls4k"])
+def any_board(tmp_path, root, request):
+    """The same with each size of the TLS buffer."""
+    return make_board(tmp_path, root, request.param)
+
+
+def make_board(folder, root, build):
+    """A board that has been started once, so that otadata names ota_0."""
+    (folder / "ca.pem").write_bytes(root.pem)
+    board = Board(simflash.make_flash(folder / "flash.bin"), build)
+    board.running()
+    return board
