@@ -192,13 +192,16 @@ class Download:
     # -- responses ----------------------------------------------------------------------------------
 
     def _response(self):
-        for _ in range(_MAX_REDIRECTS + 1):
-            self._read_response()
-            if self.status not in _REDIRECTS:
-                return self._check()
+        redirects = 0
+        self._read_response()
+        while self.status in _REDIRECTS:
+            redirects += 1
+            if redirects > _MAX_REDIRECTS:
+                raise OTAError(OTAError.REDIRECT, "more than %d redirects" % _MAX_REDIRECTS)
             self._redirect()
             self._send()
-        raise OTAError(OTAError.REDIRECT, "more than %d redirects" % _MAX_REDIRECTS)
+            self._read_response()
+        self._check()
 
     def _read_response(self):
         self._pending = False

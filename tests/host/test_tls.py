@@ -1,0 +1,187 @@
+"""Verified TLS: what is accepted, what is refused, and in which words."""
+
+import certs
+import pytest
+import servers
+
+
+def test_server_of_an_rsa_chain_with_an_intermediate(any_board, www):
+    root = certs.root("rsa")
+    identity = root.intermediate().server(kind="rsa")
+    with servers.Nginx(www, identity) as server:
+        any_board.update(server.url("app.bin"), cadata=root.pem)
+
+
+def test_ca_as_der(board, nginx, root):
+    board.update(nginx.url("app.bin"), cadata=root.der)
+
+
+def test_ca_among_others(board, nginx, root):
+    bundle = certs.root("rsa").pem + b"# Ours\n" + root.pem
+    board.update(nginx.url("app.bin"), cadata=bundle.decode())
+
+
+def test_ca_list_of_pem_and_der(board, nginx, root):
+    board.update(nginx.url("app.bin"), cadata=[certs.root().der, root.pem.decode()])
+
+
+def test_server_reached_by_address(board, nginx):
+    board.update(nginx.url("app.bin", host="127.0.0.1"))
+
+
+def test_unknown_ca(any_board, nginx):
+    message = any_board.refuse(nginx.url("app.bin"), cadata=certs.root().pem)
+    assert message == (
+        "OTAError: CERT_CA: the certificate of localhost is not signed by a CA in cadata; "
+        "give the root certificate of its chain"
+    )
+    assert not nginx.requests(), "a request went to a server that is not verified"
+
+
+def test_wrong_host(any_board, www, root):
+    with servers.Nginx(www, root.server("updates.example")) as server:
+        message = any_board.refuse(server.url("app.bin"))
+        assert message == (
+            "OTAError: CERT_HOST: the server's certificate is not for localhost; "
+            "use the name it was made for"
+        )
+        assert not server.requests()
+
+
+def test_name_is_sent(www, root, board):
+    """SNI: servers of many names pick the certificate by it."""
+    need_name = 'if ($ssl_server_name != "localhost") { return 421; }'
+    with servers.Nginx(www, root.server(), lines=need_name) as server:
+        board.update(server.url("app.bin"))
+
+
+def test_expired(board, www, root):
+    with servers.Nginx(www, root.server(days=certs.EXPIRED)) as server:
+        message = board.refuse(server.url("app.bin"))
+    assert message.startswith("OTAError: CERT_DATE: the certificate of localhost has expired")
+
+
+def test_not_valid_yet(board, www, root):
+    with servers.Nginx(www, root.server(days=certs.NOT_YET)) as server:
+        message = board.refuse(server.url("app.bin"))
+    assert message.startswith("OTAError: CERT_DATE: the certificate of localhost is not valid yet")
+
+
+def test_clock_never_set(any_board, nginx):
+    any_board.env["SIM_CLOCK"] = "unset"
+    message = any_board.refuse(nginx.url("app.bin"))
+    assert message == (
+        "OTAError: CLOCK: the board's clock says 2000-01-01, so no certificate can be checked; "
+        "set it first, for example with ntptime.settime()"
+    )
+
+
+def test_no_ca_is_refused_before_connecting(board, nginx):
+    message = board.fail(f"import https_ota; https_ota.update({nginx.url('app.bin')!r})")
+    assert message == (
+        "ValueError: no server can be verified without cadata=(CA certificates); "
+        "or say insecure=True"
+    )
+
+
+def test_insecure_must_be_said(board, nginx):
+    board.update(nginx.url("app.bin"), cadata=None, insecure=True)
+
+
+def test_plain_http_must_be_said(any_board, www):
+    with servers.Nginx(www) as server:
+        message = any_board.fail(
+            f"import https_ota; https_ota.update({server.url('app.bin')!r}, cadata=b'0')"
+        )
+        assert message.startswith("ValueError: http:// is neither encrypted nor verified")
+        assert not server.requests()
+        any_board.update(server.url("app.bin"), cadata=None, insecure=True)
+
+
+@pytest.mark.parametrize("junk", ["", "junk", "-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_junk_for_a_ca(board, nginx, junk):
+    message = board.refuse(nginx.url("app.bin"), cadata=junk)
+    assert message.startswith("ValueError: cadata: ")
+
+
+def test_client_certificate(any_board, www, root):
+    device_root = certs.root(name="Devices")
+    device = device_root.client()
+    with servers.Nginx(www, root.server(), client_ca=device_root.pem) as server:
+        any_board.update(server.url("app.bin"), cert=device.pem, key=device.key_pem)
+
+
+def test_client_certificate_missing(board, www, root):
+    with servers.Nginx(www, root.server(), client_ca=certs.root(name="Devices").pem) as server:
+        message = board.refuse(server.url("app.bin"))
+    assert message.startswith("OTAError: HTTP_STATUS: ")
+    assert " answered 400 " in message
+
+
+def test_the_4k_buffer_names_the_way_out(nginx, any_board):
+    """One plain GET into a 4 KiB buffer cannot work with nginx's records of 16 KiB."""
+    if any_board.interpreter.parent.name == "sim":
+        any_board.update(nginx.url("app.bin"), request_size=0)
+        return
+    message = any_board.refuse(nginx.url("app.bin"), request_size=0)
+    assert message == (
+        "OTAError: TLS_BUFFER: the server sent a TLS record larger than this firmware's input buffer "
+        "(4096 bytes): use ranged requests, request_size=3072, or firmware with "
+        "CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384"
+    )
+
+
+def test_long_chain_into_the_4k_buffer(www, root, any_board):
+    """A certificate message larger than the buffer is told from a large reply."""
+    # 40 names make a certificate of more than 4 KiB.
+    names = ["localhost", *(f"{'x' * 60}{i}.{'y' * 60}.example" for i in range(40))]
+    with servers.Nginx(www, root.server(*names)) as server:
+        if any_board.interpreter.parent.name == "sim":
+            any_board.update(server.url("app.bin"))
+            return
+        message = any_board.refuse(server.url("app.bin"))
+    assert message.startswith("OTAError: TLS_BUFFER: localhost:")
+    assert "certificate chain" in message
+
+
+def test_no_tls_there(board, www):
+    with servers.Nginx(www) as server:
+        message = board.refuse(server.url("app.bin").replace("http:", "https:"))
+    assert str(server.port) in message
+
+
+def test_nobody_listens(board, nginx):
+    url = nginx.url("app.bin")
+    nginx.stop()
+    message = board.refuse(url)
+    assert message.startswith("OSError: [Errno 111]")
+    assert str(nginx.port) in message
+
+
+def test_host_unknown(board):
+    message = board.refuse("https://no-such-host.invalid/app.bin")
+    assert "no address found for no-such-host.invalid: is the network up?" in message
+
+
+def test_basic_auth_and_headers(any_board, www, root):
+    with servers.Nginx(www, root.server(), basic_auth=("board", "sesame")) as server:
+        message = any_board.refuse(server.url("app.bin"))
+        assert " answered 401 Unauthorized: give auth=(name, password)" in message
+        any_board.update(server.url("app.bin"), auth=("board", "sesame"))
+
+
+def test_secrets_stay_with_their_host(any_board, www, root):
+    """A redirect to another port: neither credentials nor own headers go there."""
+    refuse = "if ($http_authorization) { return 400; } if ($http_x_key) { return 400; }"
+    need = 'if ($http_authorization = "") { return 401; } if ($http_x_key != "k") { return 401; }'
+    with servers.Nginx(www, root.server(), lines=refuse) as other:
+        away = {"/": f"{need} return 302 {other.url('app.bin')};"}
+        with servers.Nginx(www, root.server(), locations=away) as first:
+            any_board.update(first.url("x"), auth=("a", "b"), headers={"X-Key": "k"})
+
+
+def test_secrets_go_along_on_the_same_host(board, www, root):
+    need = 'if ($http_authorization = "") { return 401; } if ($http_x_key != "k") { return 401; }'
+    away = {"= /x": f"{need} return 302 /app.bin;", "/": need}
+    with servers.Nginx(www, root.server(), locations=away) as server:
+        board.update(server.url("x"), auth=("a", "b"), headers={"X-Key": "k"})
