@@ -242,19 +242,19 @@ class Connection:
             elif line.startswith(b"content-range:"):
                 self._content_range(value, n)
             elif line.startswith(b"transfer-encoding:"):
-                if bytes(line[value:n]).lower() != b"chunked":
+                if not self._is(b"chunked", value, n):
                     self._refuse("Transfer-Encoding", value, n, "chunked or none")
                 self._chunked = True
             elif line.startswith(b"content-encoding:"):
-                if bytes(line[value:n]).lower() != b"identity":
+                if not self._is(b"identity", value, n):
                     self._refuse("Content-Encoding", value, n, "none: compressed replies were not asked for")
             elif line.startswith(b"location:"):
                 self._set_location(value, n)
             elif line.startswith(b"connection:"):
-                option = bytes(line[value:n]).lower()
-                if b"close" in option:
+                self._lower(value, n, 0)
+                if line.find(b"close", value, n) >= 0:
                     self.keep = False
-                elif b"keep-alive" in option:
+                elif line.find(b"keep-alive", value, n) >= 0:
                     self.keep = True
         if self.status in (204, 304) or self.status < 200:
             self.left = 0
@@ -315,18 +315,32 @@ class Connection:
 
     def _lower_name(self, n):
         """Lower-case the header name in the line; return where its colon is."""
+        i = self._lower(0, n, 58)
+        if i < n:
+            return i
+        from .explain import as_text
+
+        raise OTAError(
+            OTAError.HTTP_PROTOCOL,
+            "expected 'name: value' in the head, got %r" % as_text(self._line, min(n, 40)),
+        )
+
+    def _lower(self, i, n, end):
+        """Lower-case line[i:n] in place up to the byte `end`; return where that is, n if nowhere."""
         line = self._line
-        i = 0
         while i < n:
             c = line[i]
-            if c == 58:
+            if c == end:
                 return i
             if 65 <= c <= 90:
                 line[i] = c + 32
             i += 1
-        from .explain import as_text
+        return n
 
-        raise OTAError(OTAError.HTTP_PROTOCOL, "expected 'name: value' in the head, got %r" % as_text(line, min(n, 40)))
+    def _is(self, word, i, n):
+        """True when line[i:n] is `word` in any case."""
+        self._lower(i, n, 0)
+        return n - i == len(word) and self._line.find(word, i) == i
 
     def _number(self, i, n):
         """The decimal number at line[i:n], ended by the end, a space, '/', '-' or ';'; its end is left in self._at."""

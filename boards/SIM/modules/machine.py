@@ -2,6 +2,7 @@
 import os
 import time
 import _sim
+import simboot
 from micropython import const
 
 PWRON_RESET = const(1)
@@ -26,8 +27,6 @@ def reset_cause():
 
 
 def deepsleep(time_ms=0):
-    import simboot
-
     os.putenv("SIM_SLEEPING_APP", str(simboot.running[2]))
     time.sleep_ms(time_ms)
     _sim.reset(DEEPSLEEP_RESET)
@@ -79,9 +78,7 @@ class RTC:
 # Only the registers that tell the chip's revision; all else reads as 0.
 class _Mem32:
     def __getitem__(self, addr):
-        import simboot
-
-        return simboot.chip.register(addr)
+            return simboot.chip.register(addr)
 
 
 mem32 = _Mem32()

@@ -1,0 +1,46 @@
+"""What an update costs on the 32-bit builds, whose objects have the chip's sizes."""
+
+import images
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def large_image(www):
+    (www / "app.bin").write_bytes(images.app_image(size=400_000, version="2.0.0", seed=3))
+
+
+def steady(url, lock, **options):
+    """50 sectors in the middle of an update; prints the bytes allocated."""
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return f"""
+import gc, https_ota, micropython
+ota = https_ota.OTA({url!r}, cadata=open("ca.pem").read(){given})
+ota.begin()
+for _ in range(4):
+    ota.perform()
+gc.collect()
+gc.disable()
+before = gc.mem_alloc()
+if {lock}:
+    micropython.heap_lock()
+for _ in range(50):
+    ota.perform()
+if {lock}:
+    micropython.heap_unlock()
+print(gc.mem_alloc() - before)
+gc.enable()
+while ota.perform():
+    pass
+ota.finish()
+"""
+
+
+def test_plain_get_runs_with_the_heap_locked(board, nginx):
+    assert board.run(steady(nginx.url("app.bin"), True)) == "0\n"
+
+
+@pytest.mark.parametrize("size", [3072, 8192])
+def test_ranges_run_with_the_heap_locked(any_board, nginx, size):
+    if size > 4096 and any_board.interpreter.parent.name == "sim-tls4k":
+        size = 1024
+    assert any_board.run(steady(nginx.url("app.bin"), True, request_size=size)) == "0\n"
