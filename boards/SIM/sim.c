@@ -44,9 +44,10 @@ static void set_operations_left(long n) {
     snprintf(env_cut, sizeof(env_cut), CUT_VAR "%ld", n);
 }
 
+// In two numbers, as MicroPython's own snprintf() knows no long long.
 static void set_rtc_offset(long long us) {
     rtc_offset_us = us;
-    snprintf(env_rtc, sizeof(env_rtc), RTC_VAR "%lld", us);
+    snprintf(env_rtc, sizeof(env_rtc), RTC_VAR "%ld %ld", (long)(us / 1000000), (long)(us % 1000000));
 }
 
 static long long host_us(void) {
@@ -59,7 +60,10 @@ static long long host_us(void) {
 static long long first_rtc_offset(void) {
     const char *rtc = getenv("SIM_RTC");
     if (rtc != NULL) {
-        return atoll(rtc); // the clock goes on over a reset
+        // The clock goes on over a reset.
+        char *rest;
+        long long seconds = strtol(rtc, &rest, 10);
+        return seconds * 1000000 + strtol(rest, NULL, 10);
     }
     const char *clock = getenv("SIM_CLOCK");
     if (clock == NULL || *clock == '\0') {

@@ -34,14 +34,25 @@ def revision(chip_id):
     up = mem32[base + major] >> major_shift
     any_major = bool((mem32[base + disable] >> bit) & 1)
     # The first ESP32-S3 (v0.0, eFuse block v1.1) keeps something else where the major version is.
-    if chip_id == 9 and low & 7 == 0 and mem32[base + 0x6C] & 3 == 1 and (mem32[base + 0x50] >> 24) & 7 == 1:
+    if (
+        chip_id == 9
+        and low & 7 == 0
+        and mem32[base + 0x6C] & 3 == 1
+        and (mem32[base + 0x50] >> 24) & 7 == 1
+    ):
         return 0, any_major
-    wide = 4 * ((up >> 19) & 1) if chip_id == 18 else 0  # ESP32-P4: a third bit, apart from the others
+    wide = (
+        4 * ((up >> 19) & 1) if chip_id == 18 else 0
+    )  # ESP32-P4: a third bit, apart from the others
     return ((up & 3) + wide) * 100 + low, any_major
 
 
 def _esp32():
     # Three bits that were burnt one after the other, in two eFuse words and a bus register.
     word5 = mem32[0x3FF5A014]
-    bits = (mem32[0x3FF5A00C] >> 15) & 1 | ((word5 >> 20) & 1) << 1 | ((mem32[0x3FF6607C] >> 31) & 1) << 2
+    bits = (
+        (mem32[0x3FF5A00C] >> 15) & 1
+        | ((word5 >> 20) & 1) << 1
+        | ((mem32[0x3FF6607C] >> 31) & 1) << 2
+    )
     return {1: 1, 3: 2, 7: 3}.get(bits, 0) * 100 + ((word5 >> 24) & 3)

@@ -30,7 +30,9 @@ def otadata():
 
 def entries(part):
     """The two records of otadata as (slot number, sequence, state); None where one holds nothing valid."""
-    slots = sum(_TYPE_OTA <= p.info()[1] < _TYPE_OTA + 16 for p in Partition.find(Partition.TYPE_APP))
+    slots = sum(
+        _TYPE_OTA <= p.info()[1] < _TYPE_OTA + 16 for p in Partition.find(Partition.TYPE_APP)
+    )
     result = []
     raw = bytearray(32)
     for sector in (0, 1):
@@ -87,7 +89,13 @@ def rollback():
     found = entries(part) if part else (None, None)
     own = _own_entry(found)
     find_rollback(found, own)
-    record = pack("<I20siI", found[own][1], b"\xff" * 20, INVALID, crc32(pack("<I", found[own][1]), 0xFFFFFFFF))
+    record = pack(
+        "<I20siI",
+        found[own][1],
+        b"\xff" * 20,
+        INVALID,
+        crc32(pack("<I", found[own][1]), 0xFFFFFFFF),
+    )
     # Cut between these two, the entry is gone rather than INVALID: the other firmware starts all the same.
     part.ioctl(_ERASE, own)
     part.writeblocks(own, record, 0)

@@ -11,7 +11,14 @@ _RANGE_ROOM = const(48)  # "Range: bytes=nnnnnnnnn-nnnnnnnnn\r\n\r\n"
 _USER_AGENT = "https_ota/0.1"
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Set by this module; a second one from the caller would contradict it.
-_OWN_HEADERS = ("host", "range", "connection", "accept-encoding", "transfer-encoding", "content-length")
+_OWN_HEADERS = (
+    "host",
+    "range",
+    "connection",
+    "accept-encoding",
+    "transfer-encoding",
+    "content-length",
+)
 
 
 class Request:
@@ -54,7 +61,10 @@ class Download:
         timeout_s=15,
     ):
         if request_size and request_size < _MIN_REQUEST:
-            raise ValueError("request_size: expected None, 0 or at least %d, got %r" % (_MIN_REQUEST, request_size))
+            raise ValueError(
+                "request_size: expected None, 0 or at least %d, got %r"
+                % (_MIN_REQUEST, request_size)
+            )
         if not timeout_s or timeout_s < 0:
             raise ValueError("timeout_s: expected seconds above 0, got %r" % timeout_s)
         if (cert is None) != (key is None):
@@ -85,9 +95,13 @@ class Download:
         tls = self._origin[0]
         if not self._trust[1]:
             if not tls:
-                raise ValueError("http:// is neither encrypted nor verified; say insecure=True to accept that")
+                raise ValueError(
+                    "http:// is neither encrypted nor verified; say insecure=True to accept that"
+                )
             if self._trust[0] is None:
-                raise ValueError("no server can be verified without cadata=(CA certificates); or say insecure=True")
+                raise ValueError(
+                    "no server can be verified without cadata=(CA certificates); or say insecure=True"
+                )
         if self._size is None:
             from .explain import tls_buffer
 
@@ -130,7 +144,8 @@ class Download:
                     return n
                 if self.position != self._end:
                     raise OTAError(
-                        OTAError.DISCONNECTED, "the response ended after %d of %d bytes" % (self.position, self._end)
+                        OTAError.DISCONNECTED,
+                        "the response ended after %d of %d bytes" % (self.position, self._end),
                     )
                 self._send()
         except OSError as e:
@@ -239,20 +254,30 @@ class Download:
 
     def _check_range(self, conn):
         if not self._size:
-            raise OTAError(OTAError.HTTP_PROTOCOL, "the server sent a part (206) though the whole file was asked for")
-        if conn.total < 0 or conn.start < 0:
-            raise OTAError(
-                OTAError.HTTP_PROTOCOL, "206 without 'Content-Range: bytes first-last/length'; use request_size=0"
-            )
-        if conn.start != self.position or not self.position <= conn.end < self._end or conn.end >= conn.total:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
-                "asked for bytes %d-%d, got %d-%d/%d" % (self.position, self._end - 1, conn.start, conn.end, conn.total),
+                "the server sent a part (206) though the whole file was asked for",
+            )
+        if conn.total < 0 or conn.start < 0:
+            raise OTAError(
+                OTAError.HTTP_PROTOCOL,
+                "206 without 'Content-Range: bytes first-last/length'; use request_size=0",
+            )
+        if (
+            conn.start != self.position
+            or not self.position <= conn.end < self._end
+            or conn.end >= conn.total
+        ):
+            raise OTAError(
+                OTAError.HTTP_PROTOCOL,
+                "asked for bytes %d-%d, got %d-%d/%d"
+                % (self.position, self._end - 1, conn.start, conn.end, conn.total),
             )
         if 0 <= conn.length != conn.end - conn.start + 1:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
-                "Content-Range %d-%d contradicts Content-Length %d" % (conn.start, conn.end, conn.length),
+                "Content-Range %d-%d contradicts Content-Length %d"
+                % (conn.start, conn.end, conn.length),
             )
         if self.total is not None and conn.total != self.total:
             raise self._changed(conn.total)
@@ -261,7 +286,8 @@ class Download:
 
     def _changed(self, length):
         return OTAError(
-            OTAError.HTTP_PROTOCOL, "the file changed on the server: it had %d bytes, now %d" % (self.total, length)
+            OTAError.HTTP_PROTOCOL,
+            "the file changed on the server: it had %d bytes, now %d" % (self.total, length),
         )
 
     def _redirect(self):
@@ -332,5 +358,7 @@ def _check_headers(headers, auth):
         from binascii import b2a_base64
 
         name, password = auth
-        checked["Authorization"] = "Basic " + b2a_base64(("%s:%s" % (name, password)).encode()).decode().strip()
+        checked["Authorization"] = (
+            "Basic " + b2a_base64(("%s:%s" % (name, password)).encode()).decode().strip()
+        )
     return checked

@@ -6,15 +6,25 @@ from micropython import const
 
 from .errors import OTAError
 
-_NO_MEMORY = (12, -32512, -17168, -10368)  # ENOMEM, and mbedTLS's "allocation failed" of SSL, MPI, X509
-_RECORD_TOO_BIG = (-29184, -28928)  # MBEDTLS_ERR_SSL_INVALID_RECORD, MBEDTLS_ERR_SSL_BAD_INPUT_DATA
+_NO_MEMORY = (
+    12,
+    -32512,
+    -17168,
+    -10368,
+)  # ENOMEM, and mbedTLS's "allocation failed" of SSL, MPI, X509
+_RECORD_TOO_BIG = (
+    -29184,
+    -28928,
+)  # MBEDTLS_ERR_SSL_INVALID_RECORD, MBEDTLS_ERR_SSL_BAD_INPUT_DATA
 # No certificate in use today was signed before; a clock that says so was never set (the ESP32 starts in 2000).
 _OLDEST_YEAR = const(2024)
 
 
 def as_text(buf, n):
     """buf[:n] as printable ASCII, '.' for other bytes; '' when that is mostly not text."""
-    text = "".join(chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n]))
+    text = "".join(
+        chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n])
+    )
     return "" if text.count(".") > n // 4 else " ".join(text.split())
 
 
@@ -53,7 +63,9 @@ def connect_error(e, host, port, reached):
         return _certificate_error(str(e).strip(), host)
     number = e.args[0] if e.args else 0
     if number in _NO_MEMORY:
-        return OTAError(OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, _memory()))
+        return OTAError(
+            OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, _memory())
+        )
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
@@ -83,15 +95,25 @@ def _certificate_error(text, host):
         )
     if "future" in text or "expired" in text:
         state = "is not valid yet" if "future" in text else "has expired"
-        return OTAError(OTAError.CERT_DATE, "the certificate of %s %s (the board's clock says %s)" % (host, state, date))
+        return OTAError(
+            OTAError.CERT_DATE,
+            "the certificate of %s %s (the board's clock says %s)" % (host, state, date),
+        )
     if "CN" in text:
-        return OTAError(OTAError.CERT_HOST, "the server's certificate is not for %s; use the name it was made for" % host)
+        return OTAError(
+            OTAError.CERT_HOST,
+            "the server's certificate is not for %s; use the name it was made for" % host,
+        )
     if "trusted CA" in text or not text:
         return OTAError(
             OTAError.CERT_CA,
-            "the certificate of %s is not signed by a CA in cadata; give the root certificate of its chain" % host,
+            "the certificate of %s is not signed by a CA in cadata; give the root certificate of its chain"
+            % host,
         )
-    return OTAError(OTAError.CERT_CA, "the certificate of %s was refused: %s" % (host, text.replace("\n", ", ")))
+    return OTAError(
+        OTAError.CERT_CA,
+        "the certificate of %s was refused: %s" % (host, text.replace("\n", ", ")),
+    )
 
 
 def _memory():
@@ -103,10 +125,16 @@ def _memory():
         import esp32
 
         heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
-        text += ", ESP-IDF's %d in blocks of at most %d" % (sum(h[1] for h in heaps), max(h[2] for h in heaps))
+        text += ", ESP-IDF's %d in blocks of at most %d" % (
+            sum(h[1] for h in heaps),
+            max(h[2] for h in heaps),
+        )
     except (ImportError, AttributeError):
         pass
-    return text + "; a connection needs about 40000 for a moment: update early after boot, with Bluetooth off"
+    return (
+        text
+        + "; a connection needs about 40000 for a moment: update early after boot, with Bluetooth off"
+    )
 
 
 _STATUS = {
@@ -134,6 +162,8 @@ def status_error(status, url, text):
     words = _STATUS.get(status) or ("client error" if status < 500 else "server error")
     if status < 400:
         words = "expected 200 or 206 with an image"
-    if text and not text.lower().startswith(("<html", "<!doctype")):  # an error page says no more than its number
+    if text and not text.lower().startswith(
+        ("<html", "<!doctype")
+    ):  # an error page says no more than its number
         words += "; the server says: " + text
     return OTAError(OTAError.HTTP_STATUS, "%s answered %d %s" % (url, status, words))

@@ -143,7 +143,11 @@ class Connection:
         self._budget = _MAX_HEAD
         sent = 0
         while sent < n:
-            m = self._sock.write(request, n) if sent == 0 else self._sock.write(request, sent, n - sent)
+            m = (
+                self._sock.write(request, n)
+                if sent == 0
+                else self._sock.write(request, sent, n - sent)
+            )
             if not m:
                 raise OSError(ETIMEDOUT)
             sent += m
@@ -156,7 +160,9 @@ class Connection:
             if self.status >= 200:
                 return self.status
             if self.status == 101:
-                raise OTAError(OTAError.HTTP_PROTOCOL, "the server switched protocols (101) unasked")
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL, "the server switched protocols (101) unasked"
+                )
 
     def silent(self):
         """True when not one byte of an answer to the last request has come."""
@@ -178,7 +184,8 @@ class Connection:
             if n == 0:
                 raise OTAError(
                     OTAError.DISCONNECTED,
-                    "the server closed the connection with %d bytes of the response to come" % self.left,
+                    "the server closed the connection with %d bytes of the response to come"
+                    % self.left,
                 )
             self.left -= n
             if self._chunked and self.left == 0:
@@ -224,7 +231,9 @@ class Connection:
         self.keep = line[7] != 0x30  # HTTP/1.0 closes
         self.status = self._number(9, n)
         if not 100 <= self.status <= 599:
-            raise OTAError(OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status)
+            raise OTAError(
+                OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status
+            )
         self.length = length = -1
         while True:
             n = self._read_line()
@@ -237,7 +246,9 @@ class Connection:
             if line.startswith(b"content-length:"):
                 once = self._number(value, n)
                 if length >= 0 and length != once:
-                    raise OTAError(OTAError.HTTP_PROTOCOL, "two Content-Lengths: %d and %d" % (length, once))
+                    raise OTAError(
+                        OTAError.HTTP_PROTOCOL, "two Content-Lengths: %d and %d" % (length, once)
+                    )
                 length = once
             elif line.startswith(b"content-range:"):
                 self._content_range(value, n)
@@ -247,7 +258,9 @@ class Connection:
                 self._chunked = True
             elif line.startswith(b"content-encoding:"):
                 if not self._is(b"identity", value, n):
-                    self._refuse("Content-Encoding", value, n, "none: compressed replies were not asked for")
+                    self._refuse(
+                        "Content-Encoding", value, n, "none: compressed replies were not asked for"
+                    )
             elif line.startswith(b"location:"):
                 self._set_location(value, n)
             elif line.startswith(b"connection:"):
@@ -278,11 +291,15 @@ class Connection:
                 if got is None:
                     raise OSError(ETIMEDOUT)
                 raise OTAError(
-                    OTAError.DISCONNECTED, "the server closed the connection before its answer was complete"
+                    OTAError.DISCONNECTED,
+                    "the server closed the connection before its answer was complete",
                 )
             self._budget -= 1
             if self._budget < 0:
-                raise OTAError(OTAError.HTTP_PROTOCOL, "the response's head is longer than %d bytes" % _MAX_HEAD)
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL,
+                    "the response's head is longer than %d bytes" % _MAX_HEAD,
+                )
             c = one[0]
             if c == 10:
                 break
@@ -352,12 +369,17 @@ class Connection:
                 break
             value = c if value < 0 else value * 10 + c
             if value > _MAX_LENGTH:
-                raise OTAError(OTAError.HTTP_PROTOCOL, "a length above %d bytes in the head" % _MAX_LENGTH)
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL, "a length above %d bytes in the head" % _MAX_LENGTH
+                )
             i += 1
         if value < 0 or (i < n and line[i] not in b" \t/-;"):
             from .explain import as_text
 
-            raise OTAError(OTAError.HTTP_PROTOCOL, "expected a number in the head, got %r" % as_text(line, min(n, 60)))
+            raise OTAError(
+                OTAError.HTTP_PROTOCOL,
+                "expected a number in the head, got %r" % as_text(line, min(n, 60)),
+            )
         self._at = i
         return value
 

@@ -94,7 +94,9 @@ def check_fit(new, running, chip_rev, verify_spi_mode):
     chip_rev is this chip's revision (major * 100 + minor), None when it can't be read.
     """
     if new.chip_id != running.chip_id:
-        raise OTAError(OTAError.CHIP, "the image is for %s, this board has %s" % (new.chip, running.chip))
+        raise OTAError(
+            OTAError.CHIP, "the image is for %s, this board has %s" % (new.chip, running.chip)
+        )
     if chip_rev is None:
         # What runs here, runs here: its own bounds are known to hold.
         least, most = running.min_chip_rev, running.min_chip_rev
@@ -214,13 +216,18 @@ class Checker:
             self._has_sha = self._small[23] == 1
             if not 1 <= self._segments <= _MAX_SEGMENTS:
                 raise OTAError(
-                    OTAError.SEGMENTS, "expected 1 to %d segments, the header says %d" % (_MAX_SEGMENTS, self._segments)
+                    OTAError.SEGMENTS,
+                    "expected 1 to %d segments, the header says %d"
+                    % (_MAX_SEGMENTS, self._segments),
                 )
         elif state == _SEGMENT:
             small = self._small
             size = small[4] | small[5] << 8 | small[6] << 16
             if small[7] or size & 3:
-                raise OTAError(OTAError.SEGMENTS, "segment %d: its length is no multiple of 4 below 16 MiB" % self._number)
+                raise OTAError(
+                    OTAError.SEGMENTS,
+                    "segment %d: its length is no multiple of 4 below 16 MiB" % self._number,
+                )
             if self.pos + size >= self._limit:
                 self._overrun(size)
             self._number += 1
@@ -232,7 +239,8 @@ class Checker:
             if self._last != self._xor:
                 raise OTAError(
                     OTAError.CHECKSUM,
-                    "the image is corrupt: checksum %02x computed, %02x in the image" % (self._xor, self._last),
+                    "the image is corrupt: checksum %02x computed, %02x in the image"
+                    % (self._xor, self._last),
                 )
             if self._has_sha:
                 self._state = _SHA256
@@ -258,9 +266,13 @@ class Checker:
         if self._total is not None and self._total <= end and self._total == self._limit:
             raise OTAError(
                 OTAError.TRUNCATED,
-                "the file has %d bytes, but its segments reach to %d or beyond: it was cut short" % (self._total, end),
+                "the file has %d bytes, but its segments reach to %d or beyond: it was cut short"
+                % (self._total, end),
             )
-        raise OTAError(OTAError.TOO_BIG, "the image needs more than %d bytes, the slot has %d" % (end, self._limit))
+        raise OTAError(
+            OTAError.TOO_BIG,
+            "the image needs more than %d bytes, the slot has %d" % (end, self._limit),
+        )
 
     def finish(self):
         """Raise OTAError unless a whole image has gone past, and its hash, whose SHA-256, if it has one, is right."""
@@ -271,4 +283,6 @@ class Checker:
                 % (self.pos, " (%d bytes)" % self.length if self.length else ""),
             )
         if self._has_sha and self.hash.finish()[:32] != self._small:
-            raise OTAError(OTAError.DIGEST, "the image is corrupt: its SHA-256 does not match its content")
+            raise OTAError(
+                OTAError.DIGEST, "the image is corrupt: its SHA-256 does not match its content"
+            )

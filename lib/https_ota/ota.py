@@ -191,7 +191,8 @@ class OTA:
         if total is not None and total > self._slot.size:
             raise OTAError(
                 OTAError.TOO_BIG,
-                "the image has %d bytes, slot %s only %d" % (total, self._slot.label, self._slot.size),
+                "the image has %d bytes, slot %s only %d"
+                % (total, self._slot.label, self._slot.size),
             )
         checker.feed(head, 0, head, 0, self._fill)
         self.info = info
@@ -213,7 +214,9 @@ class OTA:
             if n > SECTOR - fill:
                 n = SECTOR - fill
             if self._index * SECTOR + fill + n > self._slot.size:
-                raise OTAError(OTAError.TOO_BIG, "more data than the slot's %d bytes" % self._slot.size)
+                raise OTAError(
+                    OTAError.TOO_BIG, "more data than the slot's %d bytes" % self._slot.size
+                )
             self._checker.feed(self._sector, fill, self._receive, self._at, n)
             fill += n
             self._at += n

@@ -27,7 +27,9 @@ def running_info():
     Partition(Partition.RUNNING).readblocks(0, head, 0)
     info = parse(head, len(head))
     if info is None:
-        raise OTAError(OTAError.NO_SLOT, "the running partition holds no application image to compare with")
+        raise OTAError(
+            OTAError.NO_SLOT, "the running partition holds no application image to compare with"
+        )
     return info
 
 
@@ -110,7 +112,10 @@ class Slot:
 def find_rollback(found, own):
     """Check that with the running slot's otadata record invalid, another firmware would start."""
     if own is None:
-        raise OTAError(OTAError.ROLLBACK, "the running firmware was not installed by an update: there is no older one")
+        raise OTAError(
+            OTAError.ROLLBACK,
+            "the running firmware was not installed by an update: there is no older one",
+        )
     other = found[1 - own]
     for part in Partition.find(Partition.TYPE_APP):
         number = slot_number(part)

@@ -17,7 +17,9 @@ def to_der(data, what):
     if isinstance(data, str):
         data = data.encode()
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError("%s: expected PEM or DER as str or bytes, got %s" % (what, type(data).__name__))
+        raise TypeError(
+            "%s: expected PEM or DER as str or bytes, got %s" % (what, type(data).__name__)
+        )
     data = bytes(data)
     if data[:1] == b"\x30":
         return [data]
@@ -51,7 +53,12 @@ def context(cadata, insecure, cert, key):
     if cert is not None:
         chain = to_der(cert, "cert")
         # One DER certificate at a time is all that can be loaded; a chain goes as the PEM it came in.
-        _load(ctx.load_cert_chain, "cert and key", chain[0] if len(chain) == 1 else cert, to_der(key, "key")[0])
+        _load(
+            ctx.load_cert_chain,
+            "cert and key",
+            chain[0] if len(chain) == 1 else cert,
+            to_der(key, "key")[0],
+        )
     return ctx
 
 

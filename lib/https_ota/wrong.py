@@ -25,7 +25,10 @@ def wrong_file(head, n, source):
         return OTAError(OTAError.NOT_AN_IMAGE, "the file is empty")
     if head[0] == 0xE9:
         if n < HEAD_SIZE:
-            return OTAError(OTAError.TRUNCATED, "the file ends after %d bytes, in the middle of the image's header" % n)
+            return OTAError(
+                OTAError.TRUNCATED,
+                "the file ends after %d bytes, in the middle of the image's header" % n,
+            )
         table = _find_table(head, n, source)
         if table is not None:
             return OTAError(
@@ -36,22 +39,30 @@ def wrong_file(head, n, source):
         if head[32] == 80:
             return OTAError(OTAError.WRONG_FILE, "this is a bootloader image; " + _APP)
         return OTAError(
-            OTAError.WRONG_FILE, "no application descriptor in it: a bootloader or combined image, or a damaged file; " + _APP
+            OTAError.WRONG_FILE,
+            "no application descriptor in it: a bootloader or combined image, or a damaged file; "
+            + _APP,
         )
     start = bytes(head[: min(n, 8)])
     for magic, what in _MAGICS:
         if start.startswith(magic):
             return OTAError(OTAError.WRONG_FILE, "this is " + what)
     if start == b"\xff" * len(start):
-        return OTAError(OTAError.WRONG_FILE, "this begins with erased flash: a dump or merged image from address 0; " + _APP)
+        return OTAError(
+            OTAError.WRONG_FILE,
+            "this begins with erased flash: a dump or merged image from address 0; " + _APP,
+        )
     text = as_text(head, min(n, 80))
     if text:
         what = "a web page" if text[0] == "<" else "JSON" if text[0] in "{[" else "text"
         return OTAError(
-            OTAError.NOT_AN_IMAGE, "expected an ESP image, the server sent %s: %s; check the URL" % (what, text)
+            OTAError.NOT_AN_IMAGE,
+            "expected an ESP image, the server sent %s: %s; check the URL" % (what, text),
         )
     return OTAError(
-        OTAError.NOT_AN_IMAGE, "expected an ESP image (first byte 0xe9), got 0x%02x; check the file on the server" % head[0]
+        OTAError.NOT_AN_IMAGE,
+        "expected an ESP image (first byte 0xe9), got 0x%02x; check the file on the server"
+        % head[0],
     )
 
 
@@ -65,7 +76,12 @@ def _find_table(head, n, source):
             if not m:
                 break
             for at in _TABLES:
-                if pos <= at and at + 1 < pos + m and buf[at - pos] == 0xAA and buf[at - pos + 1] == 0x50:
+                if (
+                    pos <= at
+                    and at + 1 < pos + m
+                    and buf[at - pos] == 0xAA
+                    and buf[at - pos + 1] == 0x50
+                ):
                     return at
             pos += m
     except (OSError, OTAError):

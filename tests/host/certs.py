@@ -130,7 +130,7 @@ def _sign(
     usage: x509.ObjectIdentifier | None = None,
     names: tuple[str, ...] = (),
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer_key = issuer.key if issuer else key
     builder = (

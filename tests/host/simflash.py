@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import images
+
 from https_ota_tools import mkflash, partition
 
 

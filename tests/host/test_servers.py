@@ -5,9 +5,8 @@ import socket
 import ssl
 import time
 
-import pytest
-
 import certs
+import pytest
 import servers
 
 

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import images
 import pytest
 
-import images
 from https_ota_tools import cli
 
 

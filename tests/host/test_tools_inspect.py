@@ -6,20 +6,20 @@ import re
 
 import esptool
 import esptool.targets
+import images
 import pytest
+import simflash
 from esp_idf_defs import ImageMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-import images
-import simflash
 from https_ota_tools import cli, image, inspect, partition
 
 SMALL = images.app_image(size=512)
 CHIPS = {
     name: rom.IMAGE_CHIP_ID
     for name, rom in esptool.targets.CHIP_DEFS.items()
-    if hasattr(rom, "IMAGE_CHIP_ID")
+    if rom.IMAGE_CHIP_ID is not None  # the ESP8266's
 }
 CORRUPTIONS = {
     "magic": "not an image: expected first byte 0xe9, came 0xe8",
@@ -129,9 +129,7 @@ def test_the_command_shows_it_all(capsys, tmp_path, demo):
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_chip_of_esptool(tmp_path, chip):
     data = images.app_image(chip_id=CHIPS[chip], size=512)
-    report = image.examine(data)
-    assert report.problems == []
-    assert report.image.chip == chip
+    assert image.load(data).chip == chip
     says = esptool_says(tmp_path, data)
     assert int(says["Chip ID"].split()[0]) == CHIPS[chip]
 
@@ -166,7 +164,7 @@ def test_nothing_from_the_file_controls_the_terminal(capsys, tmp_path):
     data = images.app_image(version="\x1b[31m[bold]", project="\x9b\nevil")
     _, out = command(capsys, tmp_path, data)
     assert "?[31m[bold]" in out
-    assert "??evil" in out.replace("Â", "")
+    assert "???evil" in out
     assert not re.search(r"[^ -~\n]", out)
 
 

@@ -19,7 +19,11 @@ class UnitFile(pytest.Module):
 
     def collect(self):
         tree = ast.parse(self.path.read_text())
-        names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+        names = [
+            n.name
+            for n in tree.body
+            if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")
+        ]
         for name in names:
             for interpreter in INTERPRETERS:
                 yield UnitItem.from_parent(

@@ -35,7 +35,9 @@ def run(module, only=None):
 def main(args):
     here = __file__.rpartition("/")[0] or "."
     sys.path.insert(0, here)
-    args = args or sorted(f[:-3] for f in os.listdir(here) if f.startswith("test_") and f.endswith(".py"))
+    args = args or sorted(
+        f[:-3] for f in os.listdir(here) if f.startswith("test_") and f.endswith(".py")
+    )
     total = [0, 0, 0]
     for arg in args:
         name, _, only = arg.partition(".")

@@ -42,7 +42,10 @@ def refused(data, code=OTAError.HTTP_PROTOCOL):
 def test_urls_are_split():
     for url, parts in (
         ("https://example.com/fw.bin", (True, "example.com", 443, "/fw.bin")),
-        ("HTTPS://example.com:8443/a/b?c=d&e=%20f", (True, "example.com", 8443, "/a/b?c=d&e=%20f")),
+        (
+            "HTTPS://example.com:8443/a/b?c=d&e=%20f",
+            (True, "example.com", 8443, "/a/b?c=d&e=%20f"),
+        ),
         ("http://10.0.0.1:8000", (False, "10.0.0.1", 8000, "/")),
         ("https://example.com?x=1/2", (True, "example.com", 443, "/?x=1/2")),
         ("https://example.com/fw.bin#part", (True, "example.com", 443, "/fw.bin")),
@@ -115,7 +118,11 @@ def test_lines_may_end_in_lf_alone():
 
 
 def test_interim_responses_are_passed_over():
-    conn = answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\na")
+    conn = answer(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        + OK
+        + b"Content-Length: 1\r\n\r\na"
+    )
     assert conn.response() == 200
     assert body(conn) == b"a"
 
@@ -149,7 +156,15 @@ def test_not_http_shows_what_came():
 
 
 def test_bad_status_lines_are_errors():
-    for line in (b"HTTP/1.1 20 OK", b"HTTP/1.1 abc", b"HTTP/1.1 999 x", b"HTTP/1.1 -20", b"HTTP/1.1", b"", b"HTTP/1.1 2000 x"):
+    for line in (
+        b"HTTP/1.1 20 OK",
+        b"HTTP/1.1 abc",
+        b"HTTP/1.1 999 x",
+        b"HTTP/1.1 -20",
+        b"HTTP/1.1",
+        b"",
+        b"HTTP/1.1 2000 x",
+    ):
         refused(line + b"\r\n\r\n")
 
 
@@ -176,7 +191,9 @@ def test_line_without_colon_is_an_error():
 def test_bad_lengths_are_errors():
     for value in (b"x", b"", b"-1", b"1x", b"1,1", b"99999999999999999999"):
         refused(OK + b"Content-Length: " + value + b"\r\n\r\n")
-    assert "two Content-Lengths" in refused(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na")
+    assert "two Content-Lengths" in refused(
+        OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na"
+    )
 
 
 def test_location_up_to_2_kib_is_kept_whole():
@@ -197,7 +214,9 @@ def test_unknown_transfer_encoding_is_refused():
 
 
 def test_content_range_is_read():
-    conn = answer(b"HTTP/1.1 206 P\r\nContent-Range: bytes 5-9/1234\r\nContent-Length: 5\r\n\r\nabcde")
+    conn = answer(
+        b"HTTP/1.1 206 P\r\nContent-Range: bytes 5-9/1234\r\nContent-Length: 5\r\n\r\nabcde"
+    )
     assert conn.response() == 206
     assert (conn.start, conn.end, conn.total, conn.length) == (5, 9, 1234, 5)
 
@@ -215,7 +234,14 @@ def test_content_range_of_a_416():
 
 
 def test_bad_content_ranges_are_errors():
-    for value in (b"5-9/10", b"bytes 5/10", b"bytes 5-/10", b"bytes 5-9", b"bytes x-9/10", b"items 5-9/10"):
+    for value in (
+        b"5-9/10",
+        b"bytes 5/10",
+        b"bytes 5-/10",
+        b"bytes 5-9",
+        b"bytes x-9/10",
+        b"items 5-9/10",
+    ):
         refused(b"HTTP/1.1 206 P\r\nContent-Range: " + value + b"\r\n\r\n")
 
 
@@ -245,14 +271,23 @@ def test_chunks():
 
 
 def test_chunks_outrank_content_length():
-    conn = answer(OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    conn = answer(
+        OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    )
     conn.response()
     assert body(conn) == b"abc"
 
 
 def test_bad_chunks_are_errors():
     head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-    for chunks in (b"x\r\n", b"\r\n", b"-1\r\n", b"3x\r\nabc\r\n", b"FFFFFFFFFFFF\r\n", b"3\r\nabcd\r\n"):
+    for chunks in (
+        b"x\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"3x\r\nabc\r\n",
+        b"FFFFFFFFFFFF\r\n",
+        b"3\r\nabcd\r\n",
+    ):
         refused(head + chunks)
     for chunks in (b"", b"5\r\nabc", b"3\r\nabc\r\n", b"3\r\nabc\r\n0\r\n"):
         refused(head + chunks, OTAError.DISCONNECTED)

@@ -78,7 +78,7 @@ class RTC:
 # Only the registers that tell the chip's revision; all else reads as 0.
 class _Mem32:
     def __getitem__(self, addr):
-            return simboot.chip.register(addr)
+        return simboot.chip.register(addr)
 
 
 mem32 = _Mem32()

@@ -51,7 +51,11 @@ class WLAN:
         return STAT_GOT_IP if self._connected else STAT_IDLE
 
     def ifconfig(self):
-        return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1") if self._connected else ("0.0.0.0",) * 4
+        return (
+            ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1")
+            if self._connected
+            else ("0.0.0.0",) * 4
+        )
 
     def config(self, param=None, **new):
         for name in new:

@@ -160,7 +160,9 @@ class Page:
         if whole:
             self._append(data, whole)
         if whole < len(data):
-            self._append(bytes(data[whole:]) + b"\xff" * (whole + ENTRY_LEN - len(data)), ENTRY_LEN)
+            self._append(
+                bytes(data[whole:]) + b"\xff" * (whole + ENTRY_LEN - len(data)), ENTRY_LEN
+            )
         return True
 
     def _append(self, buf, n):

@@ -1,0 +1,176 @@
+"""The README's table of memory and time: `make bench`. Prints Markdown."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "host"))
+
+import certs  # noqa: E402  they are found only now
+import images  # noqa: E402
+import servers  # noqa: E402
+import simflash  # noqa: E402
+from board import Board  # noqa: E402
+
+LIB = ROOT / "lib" / "https_ota"
+MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
+SIZE = 1_000_000
+
+# One that is broken off goes first, so that what is measured is the update and not the loading of modules.
+MEASURE = """
+import gc, https_ota
+def used():
+    gc.collect()
+    return gc.mem_alloc()
+with https_ota.OTA({url!r}, {options}) as ota:
+    ota.begin()
+    ota.perform()
+ota = None
+before = used()
+ota = https_ota.OTA({url!r}, {options})
+ota.begin()
+ota.perform()
+kept = used() - before
+gc.disable()
+start = gc.mem_alloc()
+at = ota.image_len_read
+more = True
+while more and ota.image_len_read < {size} - 50000:
+    more = ota.perform()
+garbage = (gc.mem_alloc() - start) * 1048576 // (ota.image_len_read - at)
+gc.enable()
+ota.abort()
+ota = None
+print(kept, garbage, used() - before)
+"""
+
+# The least that any updater does: TLS, SHA-256, erase, program, set_boot().
+BARE = """
+import hashlib, socket, tls, esp32, time
+start = time.ticks_us()
+ctx = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+ctx.verify_mode = tls.CERT_REQUIRED
+ctx.load_verify_locations(open("ca.der", "rb").read())
+raw = socket.socket()
+raw.connect(socket.getaddrinfo("127.0.0.1", {port})[0][-1])
+s = ctx.wrap_socket(raw, server_hostname="localhost")
+s.write(b"GET /app.bin HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+line = s.readline()
+while line != b"\\r\\n":
+    line = s.readline()
+part = esp32.Partition(esp32.Partition.RUNNING).get_next_update()
+buf = bytearray(4096)
+sha = hashlib.sha256()
+left = {size}
+i = 0
+while left:
+    n = s.readinto(buf, min(left, 4096))
+    sha.update(memoryview(buf)[:n])
+    part.writeblocks(i, buf)
+    i += 1
+    left -= n
+part.set_boot()
+print(time.ticks_diff(time.ticks_us(), start))
+"""
+WHOLE = """
+import time
+start = time.ticks_us()
+import https_ota
+https_ota.update({url!r}, cadata=open("ca.der", "rb").read())
+print(time.ticks_diff(time.ticks_us(), start))
+"""
+IMPORT = """
+import gc, esp32, machine, tls, socket
+gc.collect()
+before = gc.mem_alloc()
+import https_ota
+gc.collect()
+boot = gc.mem_alloc() - before
+import https_ota.ota, https_ota.download, https_ota.trust, https_ota.chip
+gc.collect()
+print(https_ota.__file__, boot, gc.mem_alloc() - before)
+"""
+
+
+def mpy_bytes(arch: str, folder: Path) -> dict[str, int]:
+    """Compile the package; return the size of each module."""
+    target = folder / arch / "https_ota"
+    target.mkdir(parents=True)
+    sizes = {}
+    for source in sorted(LIB.glob("*.py")):
+        out = target / (source.stem + ".mpy")
+        subprocess.run(
+            [MPY_CROSS, f"-march={arch}", "-s", source.name, "-o", out, source], check=True
+        )
+        sizes[source.stem] = out.stat().st_size
+    return sizes
+
+
+def main() -> None:
+    """Measure and print."""
+    rows: list[tuple[str, str]] = []
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        root = certs.root()
+        www = work / "www"
+        www.mkdir()
+        image = images.app_image(size=SIZE)
+        (www / "app.bin").write_bytes(image)
+        (work / "ca.der").write_bytes(root.der)
+        trusted = "cadata=open('ca.der', 'rb').read()"
+
+        def board(build: str) -> Board:
+            return Board(simflash.make_flash(work / "flash.bin"), build)
+
+        def measure(build: str, url: str, options: str) -> list[int]:
+            code = MEASURE.format(url=url, options=options, size=SIZE)
+            return [int(word) for word in board(build).run(code).split()]
+
+        with servers.Nginx(www) as plain, servers.Nginx(www, root.server()) as server:
+            url = server.url("app.bin")
+            session, _, left = measure("sim", plain.url("app.bin"), "insecure=True")
+            rows.append(("heap kept by an `OTA` in progress, without TLS", f"{session} B"))
+            for build, limit in (("sim", 16384), ("sim-tls4k", 4096)):
+                kept, garbage, _ = measure(build, url, trusted)
+                rows.append(
+                    (f"heap kept by verified TLS, {limit} B buffer", f"{kept - session} B")
+                )
+                how = "plain GET" if limit == 16384 else "ranged, `request_size=None`"
+                rows.append((f"garbage per MiB, {how}, {limit} B buffer", f"{garbage} B"))
+            rows.append(("heap still held after the update", f"{left} B"))
+            pairs = []
+            for _ in range(7):
+                bare = int(board("sim").run(BARE.format(port=server.port, size=len(image))))
+                whole = int(board("sim").run(WHOLE.format(url=url)))
+                pairs.append(whole / bare)
+            text = f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})"
+            rows.append(
+                (
+                    "time of `update()` / time of a bare loop of TLS, SHA-256, write, `set_boot()`",
+                    text,
+                )
+            )
+        arches = {arch: mpy_bytes(arch, work) for arch in ("xtensawin", "rv32imc", "x86")}
+        for arch in ("xtensawin", "rv32imc"):
+            rows.append((f"all modules as .mpy, {arch}", f"{sum(arches[arch].values())} B"))
+        at_boot = arches["xtensawin"]["__init__"] + arches["xtensawin"]["confirm"]
+        rows.append(("of these, loaded at every boot (`__init__`, `confirm`)", f"{at_boot} B"))
+        path, boot, full = board("sim").run(IMPORT, MICROPYPATH=f"{work / 'x86'}:.frozen").split()
+        assert path.endswith(".mpy"), path
+        rows.append(("RAM when imported from .mpy files: at boot", f"{boot} B"))
+        rows.append(("RAM when imported from .mpy files: all that an update loads", f"{full} B"))
+        path, boot, full = board("sim").run(IMPORT).split()
+        rows.append(("RAM when frozen: at boot", f"{boot} B"))
+        rows.append(("RAM when frozen: all that an update loads", f"{full} B"))
+    print("| what | figure |\n|---|---|")
+    for what, figure in rows:
+        print(f"| {what} | {figure} |")
+    print("\nmodules (xtensawin .mpy bytes): ", end="")
+    print(", ".join(f"{name} {size}" for name, size in arches["xtensawin"].items()))
+
+
+if __name__ == "__main__":
+    main()

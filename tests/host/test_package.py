@@ -1,0 +1,85 @@
+"""The package as a whole: documents that match it, and code for every architecture."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = ROOT / "lib" / "https_ota"
+README = (ROOT / "README.md").read_text()
+MODULES = sorted(path.name for path in LIB.glob("*.py"))
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the README's table below a heading."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def init_arguments(module: str, name: str) -> ast.arguments:
+    tree = ast.parse((LIB / module).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for f in node.body:
+                if isinstance(f, ast.FunctionDef) and f.name == "__init__":
+                    return f.args
+    raise LookupError(name)
+
+
+def test_error_table_is_the_class():
+    source = (LIB / "errors.py").read_text()
+    codes = re.findall(r"^    ([A-Z_]+) = (\d+)  # (.*)$", source, re.MULTILINE)
+    assert [[f"`{name}`", number, words] for name, number, words in codes] == table("Errors")
+    numbers = [number for _, number, _ in codes]
+    assert len(set(numbers)) == len(numbers) > 20
+
+
+def test_every_error_code_is_raised_somewhere():
+    source = "".join((LIB / name).read_text() for name in MODULES)
+    for name, *_ in table("Errors"):
+        assert f"OTAError.{name.strip('`')}" in source, name
+
+
+def test_option_table_is_the_signature():
+    documented = {}
+    for names, default, _ in table("Options"):
+        for name in names.replace("`", "").split(", "):
+            documented[name] = default
+    real = {}
+    for module, cls in (("ota.py", "OTA"), ("download.py", "Download")):
+        arguments = init_arguments(module, cls)
+        for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+            real[arg.arg] = ast.unparse(default)
+    assert documented.pop("url") == ""
+    assert documented == real
+
+
+def test_package_json_lists_the_package():
+    package = json.loads((ROOT / "package.json").read_text())
+    assert package["urls"] == [[f"https_ota/{name}", f"lib/https_ota/{name}"] for name in MODULES]
+
+
+def test_one_version_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version = project["project"]["version"]
+    assert json.loads((ROOT / "package.json").read_text())["version"] == version
+    assert f'__version__ = "{version}"' in (LIB / "__init__.py").read_text()
+    assert f'version="{version}"' in (ROOT / "lib" / "manifest.py").read_text()
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
+    short = version.rpartition(".")[0]
+    assert f'"https_ota/{short}"' in (LIB / "download.py").read_text()
+
+
+@pytest.mark.parametrize("arch", ["xtensawin", "rv32imc", "x86", "x64"])
+def test_compiles_for(arch, tmp_path):
+    for name in MODULES:
+        out = tmp_path / name.replace(".py", ".mpy")
+        mpy_cross = ROOT / "build" / "mpy-cross" / "mpy-cross"
+        subprocess.run([mpy_cross, f"-march={arch}", "-o", out, LIB / name], check=True)
+        assert out.stat().st_size
