@@ -129,6 +129,7 @@ class Connection:
         """Close the socket; harmless when it is closed."""
         self.keep = False
         self.left = 0
+        self._chunked = False
         sock, self._sock = self._sock, None
         if sock is not None:
             try:
@@ -245,6 +246,11 @@ class Connection:
                 value += 1
             if line.startswith(b"content-length:"):
                 once = self._number(value, n)
+                i = self._at
+                while i < n and line[i] in b" \t":
+                    i += 1
+                if i < n:
+                    self._refuse("Content-Length", value, n, "one number")
                 if length >= 0 and length != once:
                     raise OTAError(
                         OTAError.HTTP_PROTOCOL, "two Content-Lengths: %d and %d" % (length, once)
@@ -323,6 +329,8 @@ class Connection:
         value = self._line[i:n]
         if self._rest is not None:
             value += self._rest
+            if value.endswith(b"\r"):
+                value = value[:-1]
         if len(value) > _MAX_LOCATION:
             raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
         try:

@@ -1,10 +1,15 @@
-# A network of canned answers in place of the socket module, for the HTTP tests.
+# A network of canned answers in place of the socket module, for the tests of what speaks HTTP.
 
 
 class Net:
-    """Each connection answers with the next of `answers` (bytes) and then closes; `sent` is what came in on each.
+    """Each connection answers with the next of `answers` and then closes; `sent` is what came in on each.
 
-    With step=n a read returns at most n bytes, as a slow link does.
+    An answer is bytes, an OSError that connecting raises, or (bytes, OSError): once these bytes have been
+    read the connection is broken, and reading as well as writing raises the error. With step=n a read
+    returns at most n bytes, as a slow link does.
+
+    `addresses` are the (host, port) that were looked up, `open` counts the sockets that are not closed,
+    `timeouts` are those that were set, `names` the host names that TLS was to verify (see use_tls).
     """
 
     SOCK_STREAM = 1
@@ -14,6 +19,9 @@ class Net:
         self.step = step
         self.sent = []
         self.addresses = []
+        self.timeouts = []
+        self.names = []
+        self.trust = None
         self.open = 0
 
     def getaddrinfo(self, host, port, family, kind):
@@ -21,39 +29,48 @@ class Net:
         return [(2, kind, 0, "", (host, port))]
 
     def socket(self, family, kind, proto):
+        self.open += 1
         return _Socket(self)
+
+    def wrap_socket(self, raw, server_hostname):
+        self.names.append(server_hostname)
+        return raw
 
 
 class _Socket:
     def __init__(self, net):
         self.net = net
-
-    def settimeout(self, seconds):
-        self.timeout = seconds
-
-    def connect(self, address):
-        if not self.net.answers:
-            raise OSError(111)
-        self.data = self.net.answers.pop(0)
-        self.at = 0
-        self.net.sent.append(b"")
-        self.mine = len(self.net.sent) - 1
-        self.net.open += 1
         self.closed = False
 
+    def settimeout(self, seconds):
+        self.net.timeouts.append(seconds)
+
+    def connect(self, address):
+        answer = self.net.answers.pop(0) if self.net.answers else OSError(111)
+        if isinstance(answer, OSError):
+            raise answer
+        self.data, self.error = answer if isinstance(answer, tuple) else (answer, None)
+        self.at = 0
+        self.mine = len(self.net.sent)
+        self.net.sent.append(b"")
+
     def write(self, buf, off=None, n=None):
+        if self.error and self.at and self.at == len(self.data):
+            raise self.error
         if n is None:
             off, n = 0, len(buf) if off is None else off
         self.net.sent[self.mine] += bytes(buf[off : off + n])
         return n
 
     def readinto(self, buf, n=None):
+        assert not self.closed
         n = len(buf) if n is None else n
         if self.net.step:
             n = min(n, self.net.step)
         part = self.data[self.at : self.at + n]
-        if isinstance(part, bytes):
-            buf[: len(part)] = part
+        if n and not part and self.error:
+            raise self.error
+        buf[: len(part)] = part
         self.at += len(part)
         return len(part)
 
@@ -69,6 +86,18 @@ def use(net):
 
     http.socket = net
     return net
+
+
+def use_tls(net):
+    """As use(), and let https:// be served in plain text; what to trust is left in net.trust."""
+    from https_ota import trust
+
+    def context(*args):
+        net.trust = args
+        return net
+
+    trust.context = context
+    return use(net)
 
 
 def raises(kind, function, *args, **kwargs):

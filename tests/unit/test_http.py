@@ -1,5 +1,7 @@
 # http.py: URLs, response heads, body framing.
 
+from errno import ETIMEDOUT
+
 from fakenet import Net, fails, raises, use
 from https_ota import OTAError
 from https_ota.http import Connection, join_url, parse_url
@@ -303,15 +305,18 @@ def test_reading_allocates_nothing():
     buf = bytearray(256)
 
     class Source:  # a socket as the firmware's C has it: fills a buffer without allocating
-        at = 0
+        def __init__(self):
+            self.at = 0
 
         def readinto(self, buf, n=-1):
             n = len(buf) if n < 0 else n
+            at = self.at
             i = 0
             while i < n:
-                buf[i] = data[self.at]
-                self.at += 1
+                buf[i] = data[at]
+                at += 1
                 i += 1
+            self.at = at
             return n
 
     conn._sock = Source()
@@ -324,3 +329,275 @@ def test_reading_allocates_nothing():
     finally:
         micropython.heap_unlock()
     assert status == 206 and total == 600 and conn.ready()
+
+
+# -- limits
+
+
+def test_head_of_16_kib_and_not_more():
+    end = b"Content-Length: 1\r\n\r\n"
+    room = 16384 - len(OK) - len(end)
+    filler = b"X: %s\r\n" % (b"y" * (room - 5))
+    conn = answer(OK + filler + end + b"a")
+    conn.response()
+    assert body(conn) == b"a"
+    refused(OK + b"x" + filler + end + b"a")
+
+
+def test_limit_of_a_location():
+    def location(n):
+        conn = answer(b"HTTP/1.1 302 Found\r\nLocation: /" + b"x" * (n - 1) + b"\r\nContent-Length: 0\r\n\r\n")
+        conn.response()
+        return conn.location
+
+    assert len(location(2048)) == 2048
+    for n in (2049, 2050, 5000, 15000):
+        assert "2048" in fails(OTAError.REDIRECT, location, n), n
+
+
+def test_location_is_trimmed():
+    for raw in (b"/x", b"  /x  ", b"/x\t"):
+        conn = answer(b"HTTP/1.1 302 Found\r\nLocation:" + raw + b"\r\nContent-Length: 0\r\n\r\n")
+        conn.response()
+        assert conn.location == "/x"
+
+
+def test_location_that_is_no_text():
+    refused(b"HTTP/1.1 302 Found\r\nLocation: /\xff\xfe\r\n\r\n", OTAError.REDIRECT)
+
+
+def test_location_does_not_outlive_its_response():
+    conn = answer(b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n")
+    conn.response()
+    assert conn.location == "/x" and body(conn) == b"" and conn.ready()
+    conn.response()
+    assert conn.location is None
+
+
+def test_limit_of_a_length():
+    conn = answer(OK + b"Content-Length: 268435456\r\n\r\n")
+    conn.response()
+    assert conn.length == 268435456
+    for value in (b"268435457", b"4294967296", b"4294967301"):
+        refused(OK + b"Content-Length: " + value + b"\r\n\r\n")
+
+
+def test_limit_of_a_chunk():
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    refused(head + b"10000000\r\n", OTAError.DISCONNECTED)
+    for size in (b"10000001", b"100000003", b"FFFFFFFFFFFFFFFF0"):
+        refused(head + size + b"\r\nabc\r\n")
+
+
+def test_long_line_of_a_chunk():
+    conn = answer(OK + b"Transfer-Encoding: chunked\r\n\r\n3;x=" + b"y" * 600 + b"\r\nabc\r\n0\r\n\r\n")
+    conn.response()
+    assert body(conn) == b"abc" and conn.ready()
+    refused(OK + b"Transfer-Encoding: chunked\r\n\r\n3;x=" + b"y" * 17000)
+
+
+# -- more of heads and bodies
+
+
+def test_equal_lengths_are_one():
+    conn = answer(OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nab")
+    conn.response()
+    assert body(conn) == b"ab" and conn.ready()
+
+
+def test_length_with_anything_behind_it():
+    for value in (b"5 6", b"5-6", b"5/6", b"5;6", b"5, 5", b"0x5", b"+5"):
+        refused(OK + b"Content-Length: " + value + b"\r\n\r\nabcdef")
+    conn = answer(OK + b"Content-Length: 2 \t\r\n\r\nab")
+    conn.response()
+    assert body(conn) == b"ab"
+
+
+def test_unasked_protocol_switch():
+    assert "101" in refused(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+
+
+def test_interim_head_does_not_leak_into_the_final_one():
+    conn = answer(b"HTTP/1.1 103 E\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n" + OK + b"\r\nabc")
+    assert conn.response() == 200
+    assert conn.length == -1
+    assert body(conn) == b"abc"
+
+
+def test_http_1_0_without_length():
+    conn = answer(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nabc")
+    conn.response()
+    assert body(conn) == b"abc" and not conn.ready()
+
+
+def test_close_among_other_options():
+    conn = answer(OK + b"Connection: TE, Close\r\nContent-Length: 0\r\n\r\n")
+    conn.response()
+    assert body(conn) == b"" and not conn.ready()
+
+
+def test_identity_is_no_encoding():
+    conn = answer(OK + b"Content-Encoding: Identity\r\nContent-Length: 1\r\n\r\na")
+    conn.response()
+    assert body(conn) == b"a"
+
+
+def test_empty_body():
+    conn = answer(OK + b"Content-Length: 0\r\n\r\nabc")
+    conn.response()
+    assert body(conn) == b"" and conn.ready()
+
+
+def test_no_content_has_no_chunks():
+    conn = answer(b"HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    conn.response()
+    assert body(conn) == b"" and conn.ready()
+
+
+def test_closed_in_the_middle_of_a_head():
+    whole = b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 3\r\n\r\n"
+    for n in range(0, len(whole), 5):
+        refused(whole[:n], OTAError.DISCONNECTED)
+
+
+def test_empty_content_range_does_not_see_the_line_before():
+    refused(b"HTTP/1.1 206 P\r\nX-3456789-abc:bytes 0-1/2\r\nContent-Range:\r\n\r\n")
+
+
+def test_content_range_beyond_the_limit():
+    for value in (b"bytes 0-9/4294967296", b"bytes 4294967296-9/10", b"bytes 0-4294967305/10"):
+        refused(b"HTTP/1.1 206 P\r\nContent-Range: " + value + b"\r\n\r\n")
+
+
+def test_content_range_does_not_outlive_its_response():
+    conn = answer(b"HTTP/1.1 206 P\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 0\r\n\r\n" + OK + b"\r\n")
+    conn.response()
+    conn.response()
+    assert (conn.start, conn.end, conn.total) == (-1, -1, -1)
+
+
+def test_next_response_begins_where_the_last_ended():
+    one = OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nTrailer: y\r\n\r\n"
+    two = OK + b"Content-Length: 2\r\n\r\nde"
+    for step in (None, 1, 3):
+        conn = answer(one + two + one, step)
+        for expected in (b"abc", b"de", b"abc"):
+            conn.response()
+            assert not conn.ready()
+            assert body(conn, 2) == expected and conn.ready()
+
+
+def test_body_ends_for_good():
+    conn = answer(OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + b"5\r\nwrong")
+    conn.response()
+    assert body(conn) == b"a" and body(conn) == b""
+
+
+def test_body_of_a_closed_connection_is_empty():
+    for head in (b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n9\r\n", b"\r\n"):
+        conn = answer(OK + head + b"abcdefghi")
+        conn.response()
+        conn.readinto(bytearray(2))
+        conn.close()
+        assert conn.readinto(bytearray(2)) == 0
+        assert not conn.ready()
+
+
+def test_beginning_of_the_body_as_text():
+    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 11\r\n\r\n<Error>\r\nno")
+    conn.response()
+    assert conn.text() == "<Error> no"
+    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 4\r\n\r\n\0\1\2\3")
+    conn.response()
+    assert conn.text() == ""
+    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 4\r\n\r\n")
+    conn.response()
+    assert conn.text() == ""
+
+
+# -- sockets
+
+
+def test_network_that_says_nothing_is_a_timeout():
+    class Silent:
+        def write(self, buf, off=None, n=None):
+            return None
+
+        def readinto(self, buf, n=None):
+            return None
+
+    conn = answer(OK + b"Content-Length: 3\r\n\r\n")
+    conn.response()
+    conn._sock = Silent()
+    for call in (lambda: conn.readinto(bytearray(3)), conn.response, lambda: conn.send(b"GET", 3)):
+        assert raises(OSError, call).errno == ETIMEDOUT
+
+
+def test_request_is_sent_in_as_many_writes_as_it_takes():
+    class Narrow:
+        got = b""
+
+        def write(self, buf, off=None, n=None):
+            if n is None:
+                off, n = 0, off
+            n = min(n, 2)
+            Narrow.got += bytes(buf[off : off + n])
+            return n
+
+    conn = answer(b"")
+    conn._sock = Narrow()
+    conn.send(bytearray(b"GET / rest"), 5)
+    assert Narrow.got == b"GET /"
+
+
+def test_timeout_is_set_before_connecting():
+    net = use(Net(b""))
+    Connection("host", 80, None, 7)
+    assert net.timeouts == [7] and net.addresses == [("host", 80)]
+
+
+def test_failed_connection_leaves_no_socket_open():
+    net = use(Net(OSError(104)))
+    e = raises(OSError, Connection, "host", 81, None, 5)
+    assert e.errno == 104 and "host:81" in str(e)
+    assert net.open == 0
+
+
+def test_failed_handshake_leaves_no_socket_open():
+    class Context:
+        def wrap_socket(self, raw, server_hostname):
+            raise self.error
+
+    context = Context()
+    for error, kind in ((ValueError("refused"), OTAError), (OSError(-1), OSError), (MemoryError(), MemoryError)):
+        net = use(Net(b""))
+        context.error = error
+        raises(kind, Connection, "host", 443, context, 5)
+        assert net.open == 0, error
+
+
+def test_unknown_host_is_told_from_a_dead_one():
+    class Nameless(Net):
+        def getaddrinfo(self, *args):
+            raise OSError(-202)
+
+    use(Nameless())
+    e = raises(OSError, Connection, "host", 80, None, 5)
+    assert e.errno == -202 and "no address found for host" in str(e)
+
+
+def test_close_is_harmless_twice():
+    conn = answer(b"")
+    conn.close()
+    conn.close()
+    assert not conn.ready()
+
+
+def test_silent_until_the_first_byte():
+    conn = answer(b"H")
+    assert conn.silent()
+    fails(OTAError.DISCONNECTED, conn.response)
+    assert not conn.silent()
+    conn = answer(b"")
+    fails(OTAError.DISCONNECTED, conn.response)
+    assert conn.silent()

@@ -1,0 +1,733 @@
+# download.py: many requests seen as one stream of bytes.
+
+from fakenet import Net, fails, raises, use, use_tls
+from https_ota import OTAError
+from https_ota.download import Download
+from makeimage import noise
+
+FILE = noise(2000)
+URL = "http://host/fw.bin"
+
+
+def download(url=URL, **options):
+    return Download(url, insecure=True, **options)
+
+
+def whole(data=FILE, extra=b""):
+    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n" % (extra, len(data)) + data
+
+
+def part(first, last, total=len(FILE), data=FILE, extra=b"", status=b"206 Partial Content"):
+    """A ranged response, with the bytes first to last."""
+    head = b"HTTP/1.1 %s\r\n%sContent-Range: bytes %d-%d/%d\r\n" % (status, extra, first, last, total)
+    body = data[first : last + 1]
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def parts(size, data=FILE, **fields):
+    """All ranged responses of a file, on one connection."""
+    n = len(data)
+    return b"".join(part(i, min(i + size, n) - 1, n, data, **fields) for i in range(0, n, size))
+
+
+def chunked(status, extra, data):
+    head = b"HTTP/1.1 %s\r\n%sTransfer-Encoding: chunked\r\n\r\n" % (status, extra)
+    out = b"".join(b"%x\r\n%s\r\n" % (len(data[i : i + 300]), data[i : i + 300]) for i in range(0, len(data), 300))
+    return head + out + b"0\r\n\r\n"
+
+
+def moved(location, status=302):
+    return b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, location)
+
+
+def fetch(source, size=256):
+    """Open and read to the end."""
+    source.open()
+    buf = bytearray(size)
+    data = b""
+    while True:
+        n = source.readinto(buf)
+        if not n:
+            assert source.position == len(data)
+            source.close()
+            return data
+        data += buf[:n]
+
+
+def head_of(sent, i=0):
+    """The i-th request on a connection: its first line, and its headers as a dict."""
+    lines = sent.split(b"\r\n\r\n")[i].decode().split("\r\n")
+    return lines[0], dict(line.split(": ", 1) for line in lines[1:])
+
+
+def ranges(sent):
+    return [line[13:] for line in sent.decode().split("\r\n") if line.startswith("Range: ")]
+
+
+# -- one plain request
+
+
+def test_plain_request():
+    net = use(Net(whole()))
+    source = download(request_size=0)
+    assert fetch(source) == FILE
+    assert source.status == 200 and source.total == len(FILE)
+    assert net.sent == [
+        b"GET /fw.bin HTTP/1.1\r\nHost: host\r\nAccept-Encoding: identity\r\nUser-Agent: https_ota/0.1\r\n\r\n"
+    ]
+    assert net.open == 0
+
+
+def test_plain_http_is_not_ranged_by_itself():
+    net = use(Net(whole()))
+    assert fetch(download()) == FILE
+    assert ranges(net.sent[0]) == []
+
+
+def test_slow_link():
+    for answer in (whole(), chunked(b"200 OK", b"", FILE)):
+        use(Net(answer, step=7))
+        assert fetch(download()) == FILE
+
+
+def test_host_header():
+    for url, host in (
+        ("http://host:8080/x", "host:8080"),
+        ("http://host:80/x", "host"),
+        ("http://[::1]/x", "[::1]"),
+        ("http://[::1]:8080/x", "[::1]:8080"),
+        ("http://host:443/x", "host:443"),
+    ):
+        net = use(Net(whole()))
+        fetch(download(url))
+        assert head_of(net.sent[0])[1]["Host"] == host, url
+
+
+def test_target_is_path_and_query():
+    net = use(Net(whole()))
+    fetch(download("http://host/a/b%20c?d=e&f#g"))
+    assert head_of(net.sent[0])[0] == "GET /a/b%20c?d=e&f HTTP/1.1"
+
+
+def test_chunked_file():
+    use(Net(chunked(b"200 OK", b"", FILE)))
+    source = download()
+    assert fetch(source) == FILE
+    assert source.total is None
+
+
+def test_file_until_close():
+    use(Net(b"HTTP/1.0 200 OK\r\n\r\n" + FILE))
+    source = download()
+    assert fetch(source) == FILE
+    assert source.total is None
+    assert source.readinto(bytearray(9)) == 0
+
+
+def test_connection_is_closed_with_the_last_byte():
+    net = use(Net(whole()))
+    source = download()
+    source.open()
+    buf = bytearray(len(FILE))
+    assert source.readinto(buf) == len(FILE)
+    assert net.open == 0
+    assert source.readinto(buf) == 0
+
+
+def test_file_cut_short():
+    net = use(Net(whole()[:-500]))
+    source = download()
+    assert "500 bytes" in fails(OTAError.DISCONNECTED, fetch, source)
+    source.close()
+    assert net.open == 0
+
+
+def test_nothing_new():
+    for status in (204, 304):
+        net = use(Net(b"HTTP/1.1 %d x\r\n\r\n" % status))
+        source = download(headers={"If-None-Match": '"a"'})
+        assert source.open() == source.status == status
+        assert source.readinto(bytearray(9)) == 0
+        assert head_of(net.sent[0])[1]["If-None-Match"] == '"a"'
+
+
+def test_close_before_open_and_twice():
+    source = download()
+    source.close()
+    use(Net(whole()))
+    source.open()
+    source.close()
+    source.close()
+
+
+def test_timeout_reaches_the_socket():
+    net = use(Net(whole()))
+    fetch(download(timeout_s=3))
+    assert net.timeouts == [3]
+
+
+def test_socket_errors_keep_their_number():
+    for answer in (OSError(104), (b"", OSError(113)), (whole()[:500], OSError(116))):
+        net = use(Net(answer))
+        source = download()
+        e = raises(OSError, fetch, source)
+        assert e.errno in (104, 113, 116)
+        source.close()
+        assert net.open == 0
+
+
+# -- ranges
+
+
+def test_ranges_on_one_connection():
+    net = use(Net(parts(600)))
+    source = download(request_size=600)
+    assert fetch(source) == FILE
+    assert source.status == 206 and source.total == 2000
+    assert len(net.sent) == 1
+    assert ranges(net.sent[0]) == ["0-599", "600-1199", "1200-1799", "1800-1999"]
+    assert net.open == 0
+
+
+def test_request_size_that_divides_the_file():
+    net = use(Net(parts(1000)))
+    assert fetch(download(request_size=1000)) == FILE
+    assert ranges(net.sent[0]) == ["0-999", "1000-1999"]
+
+
+def test_request_size_of_the_whole_file_or_more():
+    for size in (2000, 2001, 100000):
+        net = use(Net(parts(2000)))
+        assert fetch(download(request_size=size)) == FILE
+        assert ranges(net.sent[0]) == ["0-%d" % (size - 1)]
+
+
+def test_reads_of_any_size():
+    for size in (1, 100, 599, 600, 601, 5000):
+        use(Net(parts(600)))
+        assert fetch(download(request_size=600), size) == FILE
+
+
+def test_next_request_is_out_before_the_caller_works():
+    net = use(Net(parts(600)))
+    source = download(request_size=600)
+    source.open()
+    buf = bytearray(300)
+    source.readinto(buf)
+    assert ranges(net.sent[0]) == ["0-599"]
+    source.readinto(buf)
+    assert ranges(net.sent[0]) == ["0-599", "600-1199"]
+    source.readinto(buf)
+    assert len(ranges(net.sent[0])) == 2
+
+
+def test_server_that_closes_after_each_range():
+    answers = [part(i, min(i + 600, 2000) - 1, extra=b"Connection: close\r\n") for i in range(0, 2000, 600)]
+    net = use(Net(*answers))
+    assert fetch(download(request_size=600)) == FILE
+    assert [ranges(s) for s in net.sent] == [["0-599"], ["600-1199"], ["1200-1799"], ["1800-1999"]]
+    assert net.open == 0
+
+
+def test_chunked_ranges():
+    answer = b"".join(
+        chunked(
+            b"206 P",
+            b"Content-Range: bytes %d-%d/2000\r\n" % (i, min(i + 600, 2000) - 1),
+            FILE[i : min(i + 600, 2000)],
+        )
+        for i in range(0, 2000, 600)
+    )
+    net = use(Net(answer))
+    assert fetch(download(request_size=600)) == FILE
+    assert len(net.sent) == 1
+
+
+def test_range_until_close():
+    answers = []
+    for i in range(0, 2000, 1000):
+        answers.append(b"HTTP/1.0 206 P\r\nContent-Range: bytes %d-%d/2000\r\n\r\n" % (i, i + 999) + FILE[i : i + 1000])
+    use(Net(*answers))
+    assert fetch(download(request_size=1000)) == FILE
+
+
+def test_server_may_send_less_than_was_asked_for():
+    answer = part(0, 599) + part(600, 699) + part(700, 1299) + part(1300, 1899) + part(1900, 1999)
+    net = use(Net(answer))
+    assert fetch(download(request_size=600)) == FILE
+    assert ranges(net.sent[0]) == ["0-599", "600-1199", "700-1299", "1300-1899", "1900-1999"]
+
+
+def test_server_that_does_no_ranges():
+    net = use(Net(whole()))
+    source = download(request_size=600)
+    assert fetch(source) == FILE
+    assert source.status == 200
+    assert ranges(net.sent[0]) == ["0-599"]
+
+
+def test_whole_file_in_the_middle():
+    for answer in (whole(), chunked(b"200 OK", b"", FILE), b"HTTP/1.0 200 OK\r\n\r\n" + FILE):
+        for size in (64, 250, 3000):
+            net = use(Net(part(0, 599) + part(600, 1199) + answer))
+            source = download(request_size=600)
+            assert fetch(source, size) == FILE
+            assert source.total == 2000
+            assert net.open == 0
+
+
+def test_whole_file_in_the_middle_is_another():
+    use(Net(part(0, 599) + whole(FILE + b"x")))
+    detail = fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=600))
+    assert "changed" in detail and "2000" in detail and "2001" in detail
+
+
+def test_whole_file_in_the_middle_is_cut_short():
+    use(Net(part(0, 599) + chunked(b"200 OK", b"", FILE[:-1])))
+    fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+
+
+def test_file_changes_its_length():
+    for total in (1999, 2001):
+        use(Net(part(0, 599) + part(600, 1199, total)))
+        detail = fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=600))
+        assert "changed" in detail and str(total) in detail
+
+
+def test_wrong_ranges():
+    for first, last, total in (
+        (601, 1199, 2000),  # a byte later
+        (599, 1199, 2000),  # a byte earlier
+        (0, 599, 2000),  # the first again
+        (600, 1200, 2000),  # more than was asked for
+        (600, 599, 2000),  # backwards
+        (600, 1199, 1199),  # beyond its own end
+    ):
+        use(Net(part(0, 599) + part(first, last, total)))
+        detail = fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=600))
+        assert "600-1199" in detail and "%d-%d/%d" % (first, last, total) in detail
+
+
+def test_range_without_content_range():
+    for line in (b"", b"Content-Range: bytes 0-599/*\r\n", b"Content-Range: bytes */2000\r\n"):
+        use(Net(b"HTTP/1.1 206 P\r\n" + line + b"Content-Length: 600\r\n\r\n" + FILE[:600]))
+        assert "request_size=0" in fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=600))
+
+
+def test_content_range_against_content_length():
+    for n in (599, 601, 0):
+        use(Net(b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-599/2000\r\nContent-Length: %d\r\n\r\n" % n + FILE[:n]))
+        assert "contradicts" in fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=600))
+
+
+def test_unasked_range():
+    use(Net(part(0, 1999)))
+    assert "whole file" in fails(OTAError.HTTP_PROTOCOL, fetch, download(request_size=0))
+
+
+def test_range_cut_short():
+    use(Net(part(0, 599) + part(600, 1199)[:-100]))
+    fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+    short = chunked(b"206 P", b"Content-Range: bytes 600-1199/2000\r\n", FILE[600:1100])
+    use(Net(part(0, 599) + short))
+    assert "1100 of 1200" in fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+
+
+def test_no_content_in_the_middle_is_no_end():
+    for status in (204, 304):
+        use(Net(part(0, 599) + b"HTTP/1.1 %d x\r\n\r\n" % status))
+        fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+
+
+def test_empty_file():
+    use(Net(b"HTTP/1.1 416 R\r\nContent-Range: bytes */0\r\nContent-Length: 0\r\n\r\n"))
+    assert "416" in fails(OTAError.HTTP_STATUS, fetch, download(request_size=600))
+    use(Net(whole(b"")))
+    assert fetch(download()) == b""
+
+
+# -- connections that were kept
+
+
+def test_stale_connection_is_replaced():
+    net = use(Net(part(0, 599), parts(600)[len(part(0, 599)) :]))
+    assert fetch(download(request_size=600)) == FILE
+    assert [ranges(s) for s in net.sent] == [["0-599", "600-1199"], ["600-1199", "1200-1799", "1800-1999"]]
+    assert net.open == 0
+
+
+def test_broken_connection_is_replaced():
+    net = use(Net((part(0, 599), OSError(104)), parts(600)[len(part(0, 599)) :]))
+    assert fetch(download(request_size=600)) == FILE
+    assert [ranges(s) for s in net.sent] == [["0-599"], ["600-1199", "1200-1799", "1800-1999"]]
+    assert net.open == 0
+
+
+def test_stale_connection_is_replaced_once():
+    net = use(Net(part(0, 599), b"", part(600, 1199)))
+    fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+    assert len(net.sent) == 2
+
+
+def test_each_stale_connection_is_replaced():
+    net = use(Net(*[part(i, min(i + 600, 2000) - 1) for i in range(0, 2000, 600)]))
+    assert fetch(download(request_size=600)) == FILE
+    assert len(net.sent) == 4
+
+
+def test_new_connection_is_not_repeated():
+    net = use(Net(b"", whole()))
+    fails(OTAError.DISCONNECTED, fetch, download())
+    assert len(net.sent) == 1
+
+
+def test_begun_answer_is_not_repeated():
+    net = use(Net(part(0, 599) + b"HTTP/1.1 2", part(600, 1199)))
+    fails(OTAError.DISCONNECTED, fetch, download(request_size=600))
+    assert len(net.sent) == 1
+
+
+# -- redirects
+
+
+def test_redirects_of_every_sort():
+    for status in (301, 302, 303, 307, 308):
+        net = use(Net(moved(b"http://host/new?x", status), whole()))
+        assert fetch(download()) == FILE
+        assert [head_of(s)[0] for s in net.sent] == ["GET /fw.bin HTTP/1.1", "GET /new?x HTTP/1.1"]
+
+
+def test_relative_redirects():
+    for location, path in ((b"new.bin", "/a/new.bin"), (b"/new.bin", "/new.bin"), (b"../b?q", "/b?q")):
+        net = use(Net(moved(location), whole()))
+        assert fetch(download("http://host:8000/a/fw.bin?old")) == FILE
+        assert head_of(net.sent[1])[0] == "GET %s HTTP/1.1" % path
+        assert net.addresses == [("host", 8000)] * 2
+
+
+def test_later_ranges_go_to_where_the_first_was_found():
+    net = use(Net(moved(b"http://cdn/fw.bin?sig=1"), parts(1000)))
+    assert fetch(download(request_size=1000)) == FILE
+    assert net.addresses == [("host", 80), ("cdn", 80)]
+    assert ranges(net.sent[0]) == ["0-999"] and ranges(net.sent[1]) == ["0-999", "1000-1999"]
+    assert head_of(net.sent[1], 1)[0] == "GET /fw.bin?sig=1 HTTP/1.1"
+    assert head_of(net.sent[1], 1)[1]["Host"] == "cdn"
+
+
+def test_redirect_in_the_middle():
+    net = use(Net(part(0, 999) + moved(b"/elsewhere"), part(1000, 1999)))
+    assert fetch(download(request_size=1000)) == FILE
+    assert head_of(net.sent[1])[0] == "GET /elsewhere HTTP/1.1"
+    assert ranges(net.sent[1]) == ["1000-1999"]
+
+
+def secret_headers(location, url=URL):
+    """The headers that a redirect's target sees."""
+    net = use_tls(Net(moved(location), whole()))
+    fetch(download(url, headers={"X-Token": "t"}, auth=("me", "secret")))
+    assert head_of(net.sent[0])[1]["X-Token"] == "t"
+    assert head_of(net.sent[0])[1]["Authorization"] == "Basic bWU6c2VjcmV0"
+    return head_of(net.sent[1])[1]
+
+
+def test_same_host_keeps_the_headers():
+    for location in (b"/x", b"http://host/x", b"http://host:80/x"):
+        seen = secret_headers(location)
+        assert seen["X-Token"] == "t" and seen["Authorization"] == "Basic bWU6c2VjcmV0"
+
+
+def test_other_host_does_not_see_the_headers():
+    for location in (b"http://other/x", b"//other/x", b"http://host:81/x", b"http://host.evil/x", b"https://host/x"):
+        seen = secret_headers(location)
+        assert "X-Token" not in seen and "Authorization" not in seen, location
+        assert seen["User-Agent"]
+
+
+def test_headers_do_not_come_back():
+    net = use(Net(moved(b"http://other/"), moved(b"http://host/x"), whole()))
+    fetch(download(headers={"X-Token": "t"}))
+    assert "X-Token" not in head_of(net.sent[2])[1]
+
+
+def test_from_https_to_http_is_refused():
+    net = use_tls(Net(moved(b"http://host/x"), whole()))
+    assert "http://host" in fails(OTAError.REDIRECT, fetch, Download("https://host/x", cadata="ca"))
+    net = use_tls(Net(moved(b"http://host/x"), whole()))
+    fails(OTAError.REDIRECT, fetch, download("https://host/x"))
+    assert len(net.sent) == 1 and net.open == 0
+
+
+def test_from_http_to_https():
+    net = use_tls(Net(moved(b"https://host/x"), whole()))
+    assert fetch(download()) == FILE
+    assert net.names == ["host"] and net.addresses == [("host", 80), ("host", 443)]
+
+
+def test_five_redirects_and_no_more():
+    def hops(n):
+        net = use(Net(*([moved(b"/%d" % i) for i in range(n)] + [whole()])))
+        return fetch(download())
+
+    assert hops(5) == FILE
+    assert "more than 5" in fails(OTAError.REDIRECT, hops, 6)
+
+
+def test_redirects_that_can_not_be_followed():
+    for location in (b"ftp://host/x", b"http://", b"http:///x", b"http://me:pw@host/x", b"/a b", b"http://host:0/"):
+        use(Net(moved(location), whole()))
+        assert "can't be used" in fails(OTAError.REDIRECT, fetch, download()), location
+    use(Net(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", whole()))
+    assert "without a Location" in fails(OTAError.REDIRECT, fetch, download())
+    use(Net(moved(b""), whole()))
+    fails(OTAError.REDIRECT, fetch, download())
+
+
+def test_other_3xx_are_no_redirects():
+    for status in (300, 305, 306):
+        use(Net(moved(b"/x", status), whole()))
+        assert str(status) in fails(OTAError.HTTP_STATUS, fetch, download())
+
+
+# -- TLS
+
+
+def test_tls_verifies_the_host_of_the_url():
+    net = use_tls(Net(whole()))
+    fetch(Download("https://example.com/x", cadata="CA", cert="C", key="K"))
+    assert net.names == ["example.com"] and net.addresses == [("example.com", 443)]
+    assert net.trust == ("CA", False, "C", "K")
+
+
+def test_trust_is_given_once():
+    net = use_tls(Net(moved(b"https://cdn/x"), whole()))
+    fetch(Download("https://host/x", cadata="CA"))
+    assert net.names == ["host", "cdn"]
+
+
+def test_no_verification_must_be_said():
+    net = use_tls(Net(whole()))
+    assert "cadata" in str(raises(ValueError, Download("https://host/x").open))
+    assert "insecure=True" in str(raises(ValueError, Download("http://host/x").open))
+    assert "insecure=True" in str(raises(ValueError, Download("http://host/x", cadata="CA").open))
+    assert net.addresses == []
+
+
+def test_request_size_follows_the_tls_buffer():
+    from https_ota import explain
+
+    for buffer, first in ((4096, ["0-3071"]), (16384, []), (32768, [])):
+        explain.tls_buffer = lambda buffer=buffer: buffer
+        net = use_tls(Net(whole()))
+        fetch(download("https://host/x"))
+        assert ranges(net.sent[0]) == first, buffer
+
+
+def test_record_too_big():
+    for number in (-29184, -28928):
+        use_tls(Net((b"", OSError(number, "MBEDTLS_ERR"))))
+        assert "request_size=1024" in fails(OTAError.TLS_BUFFER, fetch, download("https://host/x", request_size=2048))
+        use_tls(Net((whole()[:700], OSError(number, "MBEDTLS_ERR"))))
+        assert "ranged" in fails(OTAError.TLS_BUFFER, fetch, download("https://host/x", request_size=0))
+
+
+# -- options
+
+
+def test_headers_and_auth_are_sent():
+    net = use(Net(whole()))
+    fetch(download(headers={"X-A": "1", "User-Agent": "mine", "X-N": 5}, auth=("a", "b:c")))
+    seen = head_of(net.sent[0])[1]
+    assert (seen["X-A"], seen["User-Agent"], seen["X-N"]) == ("1", "mine", "5")
+    assert seen["Authorization"] == "Basic YTpiOmM="
+
+
+def test_long_credentials_stay_on_one_line():
+    net = use(Net(whole()))
+    fetch(download(auth=("n" * 100, "p" * 100)))
+    assert len(head_of(net.sent[0])[1]["Authorization"]) == 6 + 268
+
+
+def test_headers_are_sent_with_each_range():
+    net = use(Net(parts(1000)))
+    fetch(download(request_size=1000, headers={"X-A": "1"}))
+    assert [head_of(net.sent[0], i)[1]["X-A"] for i in (0, 1)] == ["1", "1"]
+
+
+def test_header_injection_is_refused():
+    for headers in (
+        {"X": "a\r\nY: b"},
+        {"X": "a\nY: b"},
+        {"X": "a\r"},
+        {"X\r\nY": "a"},
+        {"X: y": "a"},
+        {"X Y": "a"},
+        {"": "a"},
+        {"\xfc": "a"},
+        {"Host": "other"},
+        {"range": "bytes=0-1"},
+        {"Connection": "close"},
+        {"ACCEPT-ENCODING": "gzip"},
+        {"Transfer-Encoding": "chunked"},
+        {"content-length": "1"},
+    ):
+        raises(ValueError, download, headers=headers)
+
+
+def test_hook_sees_each_request_and_may_add_to_it():
+    seen = []
+
+    def hook(request):
+        seen.append(request.url)
+        request.headers["X-Count"] = str(len(seen))
+
+    net = use(Net(moved(b"/x"), parts(1000)))
+    assert fetch(download(http_hook=hook, request_size=1000)) == FILE
+    assert seen == [URL, "http://host/x", "http://host/x"]
+    assert head_of(net.sent[0])[1]["X-Count"] == "1"
+    assert [head_of(net.sent[1], i)[1]["X-Count"] for i in (0, 1)] == ["2", "3"]
+
+
+def test_hook_may_take_headers_away():
+    def hook(request):
+        del request.headers["X-A"]
+
+    net = use(Net(whole()))
+    fetch(download(http_hook=hook, headers={"X-A": "1"}))
+    assert "X-A" not in head_of(net.sent[0])[1]
+
+
+def test_hook_is_held_to_the_same_rules():
+    def hook(request):
+        request.headers["X"] = "a\r\nY: b"
+
+    net = use(Net(whole()))
+    raises(ValueError, download(http_hook=hook).open)
+    assert net.sent == []
+
+
+def test_hook_that_raises_stops_the_update():
+    def hook(request):
+        raise KeyError("token")
+
+    net = use(Net(whole()))
+    raises(KeyError, download(http_hook=hook).open)
+    assert net.sent == []
+
+
+def test_request_size_is_checked():
+    for size in (1, 511, -1, -600):
+        assert "512" in str(raises(ValueError, download, request_size=size))
+    for size in (None, 0, 512, 1 << 20):
+        download(request_size=size)
+
+
+def test_timeout_is_checked():
+    for timeout in (0, -1, None):
+        raises(ValueError, download, timeout_s=timeout)
+
+
+def test_certificate_and_key_belong_together():
+    raises(ValueError, download, cert="x")
+    raises(ValueError, download, key="x")
+
+
+def test_credentials_in_the_url_are_refused():
+    e = raises(ValueError, download, "https://me:secret@host/x")
+    assert "auth=" in str(e) and "secret" not in str(e)
+
+
+def test_unknown_option_is_an_error():
+    raises(TypeError, download, ca_data="x")
+
+
+# -- error statuses
+
+
+def test_error_statuses():
+    for status in (400, 401, 403, 404, 405, 408, 410, 416, 418, 429, 500, 502, 503, 504, 599):
+        net = use(Net(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status))
+        source = download()
+        detail = fails(OTAError.HTTP_STATUS, source.open)
+        assert str(status) in detail and "http://host/fw.bin" in detail
+        assert source.status == status
+        assert net.open == 0
+
+
+def test_error_status_in_the_middle():
+    use(Net(part(0, 999) + b"HTTP/1.1 403 F\r\nContent-Length: 8\r\n\r\nexpired!"))
+    assert "expired!" in fails(OTAError.HTTP_STATUS, fetch, download(request_size=1000))
+
+
+def test_unexpected_success_is_an_error():
+    for status in (201, 202, 205, 226):
+        use(Net(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status))
+        assert "expected 200 or 206" in fails(OTAError.HTTP_STATUS, fetch, download())
+
+
+def test_query_is_never_told():
+    url = "http://host/fw.bin?token=secret"
+    for answers in (
+        [b"HTTP/1.1 403 F\r\nContent-Length: 0\r\n\r\n"],
+        [moved(b"http://cdn/x?token=secret"), b"HTTP/1.1 403 F\r\nContent-Length: 0\r\n\r\n"],
+        [moved(b"ftp://cdn/x?token=secret")],
+        [moved(b"http:///x?token=secret")],
+        [moved(b"http://me:secret@cdn/x")],
+        [moved(b"http://cdn:secret/x")[:0] + b"nonsense"],
+        [b""],
+        [OSError(104)],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"],
+    ):
+        use(Net(*answers))
+        try:
+            fetch(download(url))
+        except (OTAError, OSError) as e:
+            assert "secret" not in str(e), e
+        else:
+            raise AssertionError("no error")
+
+
+def test_query_of_a_refused_downgrade_is_not_told():
+    use_tls(Net(moved(b"http://host/x?token=secret")))
+    assert "secret" not in fails(OTAError.REDIRECT, fetch, download("https://host/x?token=secret"))
+
+
+# -- memory
+
+
+def test_steady_state_allocates_nothing():
+    import micropython
+
+    answer = parts(512)
+    net = use(Net(answer))
+    source = download(request_size=512)
+    source.open()
+
+    class Source:  # a socket as the firmware's C has it: reads and writes without allocating
+        def __init__(self):
+            self.at = source._conn._sock.at
+
+        def write(self, buf, off=None, n=None):
+            return off if n is None else n
+
+        def readinto(self, buf, n=-1):
+            n = len(buf) if n < 0 else n
+            at = self.at
+            i = 0
+            while i < n:
+                buf[i] = answer[at]
+                at += 1
+                i += 1
+            self.at = at
+            return n
+
+    assert len(net.sent) == 1
+    source._conn._sock = Source()
+    buf = bytearray(256)
+    micropython.heap_lock()
+    try:
+        got = 0
+        while got < 1536:
+            got += source.readinto(buf)
+    finally:
+        micropython.heap_unlock()
+    assert source.position == 1536 and source.status == 206
