@@ -21,7 +21,11 @@ _HOME = {
 def __getattr__(name):
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError("https_ota has no %s" % name)
+        # MicroPython asks here first, too, for `from https_ota import download`.
+        try:
+            return __import__("https_ota." + name, None, None, (name,))
+        except ImportError:
+            raise AttributeError("https_ota has no %s" % name)
     value = getattr(__import__("https_ota." + home, None, None, (name,)), name)
     globals()[name] = value
     return value

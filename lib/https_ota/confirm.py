@@ -71,11 +71,11 @@ def state():
 
 def confirm():
     """Keep the running firmware. True when it was on trial, False when there was nothing to confirm."""
-    now = state()
-    if now in (None, VALID):
+    # In any other state the record that the firmware would mark may be another slot's, set to boot next.
+    if state() != PENDING_VERIFY:
         return False
     Partition.mark_app_valid_cancel_rollback()
-    return now == PENDING_VERIFY
+    return True
 
 
 def rollback():

@@ -1,32 +1,28 @@
-# Many requests seen as one stream of bytes: redirects, ranges, keep-alive.
+# A file on a server, seen as one stream of bytes: redirects, ranges, identity, going on after a drop.
+
+import time
 
 from micropython import const
 
 from .errors import OTAError
 from .http import Connection, join_url, parse_url
+from .request import build, check_headers, end
 
 _MAX_REDIRECTS = const(5)
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
-_RANGE_ROOM = const(48)  # "Range: bytes=nnnnnnnnn-nnnnnnnnn\r\n\r\n"
-_USER_AGENT = "https_ota/0.1"
+_SECTOR = const(4096)
+_MARGIN = const(64)  # a later response's head may be longer than the first one's
 _REDIRECTS = (301, 302, 303, 307, 308)
-# Set by this module; a second one from the caller would contradict it.
-_OWN_HEADERS = (
-    "host",
-    "range",
-    "connection",
-    "accept-encoding",
-    "transfer-encoding",
-    "content-length",
-)
+
+# Request sizes that turned out to fit, by host and port: not to be found out again.
+_fits = {}
 
 
-class Request:
-    """What an http_hook sees before a request is sent: `url`, and `headers`, a dict it may change."""
+class Changed(OTAError):
+    """The file on the server is another one than before: the stream starts over at its beginning."""
 
-    def __init__(self, url, headers):
-        self.url = url
-        self.headers = headers
+    def __init__(self):
+        super().__init__(OTAError.CHANGED, "the file changed on the server during the download")
 
 
 class Download:
@@ -41,9 +37,12 @@ class Download:
     http_hook   called with a Request before each request is sent
     request_size  bytes per ranged request; 0 is one plain GET; None picks what suits the TLS buffer
     timeout_s   seconds to wait for the network at a time
+    stall_s     seconds without a single new byte after which it gives up; until then it reconnects
+    deadline_s  seconds that all of it may take; None sets no limit
 
-    `status` is the last HTTP status, `total` the length of the file (None while unknown), `position` how
-    many bytes were handed out.
+    `status` is the last HTTP status, `total` the length of the file (None while unknown), `position` how many
+    bytes were handed out, `validator` what identifies the file on the server (its ETag, else its
+    Last-Modified; bytes, None without either).
     """
 
     def __init__(
@@ -59,6 +58,8 @@ class Download:
         http_hook=None,
         request_size=None,
         timeout_s=15,
+        stall_s=120,
+        deadline_s=None,
     ):
         if request_size and request_size < _MIN_REQUEST:
             raise ValueError(
@@ -72,29 +73,44 @@ class Download:
         self.status = 0
         self.total = None
         self.position = 0
-        self._url = url
-        self._origin = parse_url(url)
-        self._headers = _check_headers(headers, auth)
+        self.validator = None
+        self.least = 0  # bytes that must come, where the length is not known otherwise
+        self.reached = False  # there is such a server: from now on a failure may pass
+        self.feed = None  # called while waiting, for a watchdog
+        self.stall_s = stall_s
+        self.deadline_s = deadline_s
+        self.retry = None  # what recover.py counts
+        self.size = request_size
+        self.auto_size = request_size is None
+        self.url = self._first_url = url
+        self.origin = parse_url(url)
+        self.retry_after = 0
+        self._headers = self._first_headers = check_headers(headers, auth)
         self._hook = http_hook
         self._trust = (cadata, insecure, cert, key)
         self._context = None
         self._timeout_s = timeout_s
-        self._size = request_size
         self._conn = None
         self._head = None  # the request, with room for a Range line at its end
-        self._end = 0  # one past the last byte of the response under way
+        self._head_later = None  # whether it asks for the beginning or for more
+        self._known = None  # validator of a file we have already: ask for news only
+        self._end = None  # one past the last byte of the response under way
         self._pending = False  # a request is out whose response has not been read
-        self._reused = False  # it went out on a connection that has answered before
         self._skip = 0  # bytes to drop: the server answered a later range with the whole file
+        self._moment = 0  # when the last bytes came
+        self._start = 0
 
-    def open(self):
+    def open(self, position=0, validator=None, total=None, known=None):
         """Connect and read the first response's head; return its status: 200, 206, 204 or 304.
+
+        With `position`, `validator` and `total` of an earlier download it goes on there, and starts over
+        (self.position is 0 then) when the file is another one now. With `known`, the validator of a file that
+        need not come again, the answer may be 304.
 
         Raises ValueError for a URL or CA data that can't be used, OTAError, or a socket's OSError.
         """
-        tls = self._origin[0]
-        if not self._trust[1]:
-            if not tls:
+        if self._trust is not None and not self._trust[1]:
+            if not self.origin[0]:
                 raise ValueError(
                     "http:// is neither encrypted nor verified; say insecure=True to accept that"
                 )
@@ -102,211 +118,330 @@ class Download:
                 raise ValueError(
                     "no server can be verified without cadata=(CA certificates); or say insecure=True"
                 )
-        if self._size is None:
-            from .explain import tls_buffer
-
-            size = tls_buffer()
-            # Below 16 KiB, a whole response, head and body, may come as one record: a quarter is for the head.
-            self._size = 0 if size >= 16384 or not tls else size * 3 // 4
-        try:
-            self._send()
-            self._response()
-        except OSError as e:
-            raise self._reason(e)
-        return self.status
+        self._choose_size()
+        self.position = position
+        self.validator = validator
+        self.total = total
+        self._known = known
+        self._head = None
+        self._start = self._moment = time.ticks_ms()
+        while True:
+            try:
+                self._send()
+                self._response()
+                return self.status
+            except Changed:
+                pass  # once more, from the beginning
+            except (OSError, OTAError) as e:
+                self._recover(e)
 
     def close(self):
         """Close the connection; harmless when there is none."""
-        if self._conn is not None:
-            self._conn.close()
+        conn, self._conn = self._conn, None
+        self._pending = False
+        if conn is not None:
+            conn.close()
 
     def readinto(self, buf):
-        """Read the next bytes of the file into buf; return how many, 0 at its end."""
-        try:
-            while True:
-                if self._pending:
-                    self._response()
-                n = self._conn.readinto(buf)
-                if n and self._skip:
-                    n = self._drop(buf, n)
-                    if not n:
-                        continue
+        """Read the next bytes of the file into buf; return how many, 0 at its end.
+
+        Goes on after failures that may pass. Raises OTAError or OSError when it gives up, Changed when the file
+        is another one than before.
+        """
+        while True:
+            try:
+                n = self._read(buf)
+            except Changed:
+                raise
+            except (OSError, OTAError) as e:
+                self._recover(e)
+                continue
+            if n:
                 self.position += n
-                if self.total is None or self.position >= self.total:
-                    if n and self.total is not None:
-                        self._conn.close()  # frees the TLS buffers while the last sectors are written
-                    return n
-                if n:
-                    # The next request goes out before the caller erases and writes a sector, so that the
-                    # round trip hides behind that.
-                    if self.position == self._end and self._conn.ready():
-                        self._send()
-                    return n
-                if self.position != self._end:
-                    raise OTAError(
-                        OTAError.DISCONNECTED,
-                        "the response ended after %d of %d bytes" % (self.position, self._end),
-                    )
-                self._send()
-        except OSError as e:
-            raise self._reason(e)
+                self._moment = time.ticks_ms()
+                if self.deadline_s:
+                    self.check_deadline()
+                self._look_ahead()
+            return n
+
+    # -- for recover.py -----------------------------------------------------------------------------
+
+    def idle_ms(self):
+        """Milliseconds since the last bytes came."""
+        return time.ticks_diff(time.ticks_ms(), self._moment)
+
+    def check_deadline(self):
+        """Raise OTAError when all of it has taken too long."""
+        if time.ticks_diff(time.ticks_ms(), self._start) > self.deadline_s * 1000:
+            raise OTAError(
+                OTAError.DEADLINE,
+                "not done after %d s: %d of %s bytes have come; the next update goes on from there"
+                % (self.deadline_s, self.position, self.total),
+            )
+
+    def shrink(self, size):
+        """From now on ask this host for no more than `size` bytes at once."""
+        self.size = size
+        _fits[self.origin[1:3]] = size
+
+    def back_to_start(self):
+        """Ask at the first URL again; False when that is where we are."""
+        if self.url == self._first_url:
+            return False
+        self._go(self._first_url, parse_url(self._first_url), self._first_headers)
+        return True
 
     # -- requests -----------------------------------------------------------------------------------
 
+    def _recover(self, e):
+        from .recover import recover
+
+        recover(self, e)
+
+    def _choose_size(self):
+        if not self.auto_size:
+            return
+        from .explain import tls_buffer
+
+        room = tls_buffer()
+        size = _fits.get(self.origin[1:3])
+        if size is None:
+            # Below 16 KiB a whole response, head and body, may come as one record: the first leaves a quarter
+            # for the head, whose length it tells.
+            size = 0 if room >= 16384 or not self.origin[0] else room * 3 // 4
+        self.size = size
+
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
-        if self._head is None or self._hook:
-            self._build()
+        later = self.position > 0
+        if self._head is None or self._hook or later != self._head_later:
+            self._head_later = later
+            self._head = build(
+                self.url, self.origin, self._headers, self._hook, self._condition(later)
+            )
         head = self._head
-        n = len(head) - _RANGE_ROOM
-        if self._size:
-            end = self.position + self._size
-            if self.total is not None and end > self.total:
-                end = self.total
-            self._end = end
-            n = _put_bytes(head, n, b"Range: bytes=")
-            n = _put_number(head, n, self.position)
-            n = _put_bytes(head, n, b"-")
-            n = _put_number(head, n, end - 1)
-            n = _put_bytes(head, n, b"\r\n")
-        n = _put_bytes(head, n, b"\r\n")
+        if self.size:
+            stop = self.position + self.size
+            if self.size > _SECTOR:
+                stop -= (
+                    stop % _SECTOR
+                )  # so that the next request goes out before a sector is written
+            if self.total is not None and stop > self.total:
+                stop = self.total
+            self._end = stop
+            n = end(head, self.position, stop - 1)
+        else:
+            self._end = self.total
+            n = end(head, self.position if later else -1, -1)
         self._pending = True
-        self._reused = self._conn is not None and self._conn.ready()
-        if self._reused:
-            try:
-                self._conn.send(head, n)
-                return
-            except OSError:
-                self._reused = False
-        self.close()
-        tls, host, port, _ = self._origin
+        if self._conn is None or not self._conn.ready():
+            self.close()
+            self._connect()
+            self._pending = True
+        self._conn.send(head, n)
+
+    def _condition(self, later):
+        if not later:
+            if self._known is None:
+                return ""
+            name = "If-None-Match" if self._known[-1:] == b'"' else "If-Modified-Since"
+            return "%s: %s\r\n" % (name, self._known.decode())
+        # A weak ETag says "as good as", which is not enough for bytes (RFC 9110, section 13.1.5).
+        if self.validator is None or self.validator.startswith(b"W/"):
+            return ""
+        return "If-Range: %s\r\n" % self.validator.decode()
+
+    def _connect(self):
+        tls, host, port, _ = self.origin
         if tls and self._context is None:
             from .trust import context
 
             self._context = context(*self._trust)
             self._trust = None  # parsed: the caller's data need not stay in memory
         self._conn = Connection(host, port, self._context if tls else None, self._timeout_s)
-        self._conn.send(head, n)
-
-    def _build(self):
-        _, host, port, target = self._origin
-        if ":" in host:
-            host = "[" + host + "]"
-        if self._origin[2] != (443 if self._origin[0] else 80):
-            host = "%s:%d" % (host, port)
-        headers = {"User-Agent": _USER_AGENT}
-        headers.update(self._headers)
-        if self._hook:
-            self._hook(Request(self._url, headers))
-            _check_headers(headers, None)
-        # "identity": an image is compressed by its maker or not at all.
-        text = "GET %s HTTP/1.1\r\nHost: %s\r\nAccept-Encoding: identity\r\n" % (target, host)
-        text += "".join("%s: %s\r\n" % item for item in headers.items())
-        self._head = bytearray(text.encode() + bytes(_RANGE_ROOM))
+        self.reached = True
 
     # -- responses ----------------------------------------------------------------------------------
 
     def _response(self):
         redirects = 0
-        self._read_response()
+        self._read_head()
         while self.status in _REDIRECTS:
             redirects += 1
             if redirects > _MAX_REDIRECTS:
                 raise OTAError(OTAError.REDIRECT, "more than %d redirects" % _MAX_REDIRECTS)
             self._redirect()
             self._send()
-            self._read_response()
+            self._read_head()
         self._check()
 
-    def _read_response(self):
+    def _read_head(self):
+        conn = self._conn
+        conn.known = self.validator
+        self.status = conn.response()
         self._pending = False
-        try:
-            self.status = self._conn.response()
-        except (OSError, OTAError):
-            # A server may close an idle connection at any time; the request then got no answer at all and
-            # may be repeated (RFC 9112, section 9.3.1).
-            if not (self._reused and self._conn.silent()):
-                raise
-            self.close()
-            self._send()
-            self._pending = False
-            self.status = self._conn.response()
 
     def _check(self):
         conn = self._conn
+        same = self._same(conn)
         if self.status == 206:
             self._check_range(conn)
+            total = conn.total
         elif self.status == 200:
-            length = None if conn.length < 0 else conn.length
-            if self.position:
-                if length is not None and length != self.total:
-                    raise self._changed(length)
-                self._skip = self.position
-            else:
-                self.total = length
-            self._end = self.total  # the whole file in one response: the server does not do ranges
-        elif self.status not in (204, 304):
+            total = None if conn.length < 0 else conn.length
+        elif self.status in (204, 304):
+            return
+        elif self.status == 416 and self.position:
+            total = -1  # shorter than it was
+        else:
             from .explain import status_error
 
-            text = conn.text()
+            self.retry_after = conn.retry_after
+            raise status_error(self.status, self.url, conn.text(), conn.retry_after)
+        if self.position and (
+            not same or (self.total is not None and total is not None and total != self.total)
+        ):
             self.close()
-            raise status_error(self.status, self._url, text)
+            self.position = self.least = 0
+            self.total = self.validator = self._known = None
+            raise Changed
+        if self.status == 206:
+            if self.auto_size and self.total is None:
+                self._fit(conn.head_size)
+            self._end = conn.end + 1
+        else:
+            # The whole file in one response: what was handed out before is passed over.
+            self._skip = self.position
+            self._end = self.total if total is None else total
+        if total is not None:
+            self.total = total
+        self.validator = conn.etag or conn.modified
+        if self._known is not None:
+            self._known = self._head = None  # that question is answered
+
+    def _same(self, conn):
+        """Whether the response is of the file that we are at."""
+        return self.validator is None or (conn.etag or conn.modified) == self.validator
+
+    def _fit(self, head_size):
+        # Server and proxies add much the same lines to each response.
+        from .explain import tls_buffer
+
+        size = tls_buffer() - head_size - _MARGIN
+        if _MIN_REQUEST <= size < _SECTOR * 4:
+            self.size = min(size, _fits.get(self.origin[1:3], size))
 
     def _check_range(self, conn):
-        if not self._size:
-            raise OTAError(
-                OTAError.HTTP_PROTOCOL,
-                "the server sent a part (206) though the whole file was asked for",
-            )
         if conn.total < 0 or conn.start < 0:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
                 "206 without 'Content-Range: bytes first-last/length'; use request_size=0",
             )
-        if (
-            conn.start != self.position
-            or not self.position <= conn.end < self._end
-            or conn.end >= conn.total
-        ):
+        if not self.size and not self.position:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
-                "asked for bytes %d-%d, got %d-%d/%d"
-                % (self.position, self._end - 1, conn.start, conn.end, conn.total),
+                "the server sent a part (206) though the whole file was asked for",
             )
+        stop = conn.total if self._end is None else self._end
+        if conn.start != self.position or not conn.start <= conn.end < min(stop, conn.total):
+            if conn.total == self.total or self.total is None:
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL,
+                    "asked for bytes %d-%d, got %d-%d/%d"
+                    % (self.position, stop - 1, conn.start, conn.end, conn.total),
+                )
         if 0 <= conn.length != conn.end - conn.start + 1:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
                 "Content-Range %d-%d contradicts Content-Length %d"
                 % (conn.start, conn.end, conn.length),
             )
-        if self.total is not None and conn.total != self.total:
-            raise self._changed(conn.total)
-        self.total = conn.total
-        self._end = conn.end + 1
-
-    def _changed(self, length):
-        return OTAError(
-            OTAError.HTTP_PROTOCOL,
-            "the file changed on the server: it had %d bytes, now %d" % (self.total, length),
-        )
 
     def _redirect(self):
         location = self._conn.location
         if not location:
             raise OTAError(OTAError.REDIRECT, "status %d without a Location" % self.status)
         self.close()
-        url = join_url(self._url, location)
+        url = join_url(self.url, location)
         try:
             origin = parse_url(url)
         except ValueError as e:
             raise OTAError(OTAError.REDIRECT, "Location can't be used: %s" % e)
-        if self._origin[0] and not origin[0]:
+        if self.origin[0] and not origin[0]:
             raise OTAError(OTAError.REDIRECT, "refused to go from https to http://%s" % origin[1])
-        if origin[:3] != self._origin[:3]:
-            self._headers = {}  # secrets stay with the host they were given for
-        self._url = url
-        self._origin = origin
+        # Secrets stay with the host they were given for.
+        self._go(url, origin, self._headers if origin[:3] == self.origin[:3] else {})
+
+    def _go(self, url, origin, headers):
+        moved = origin[:3] != self.origin[:3]
+        self.url = url
+        self.origin = origin
+        self._headers = headers
         self._head = None
+        if moved:
+            self._choose_size()
+
+    # -- bytes --------------------------------------------------------------------------------------
+
+    def _read(self, buf):
+        """One piece of the body, as large as it comes; 0 at the end of the file."""
+        while True:
+            if self.total is not None and self.position >= self.total:
+                return 0
+            if self._conn is None or (self._conn.ready() and not self._pending):
+                self._send()
+            if self._pending:
+                self._response()
+            # Where nothing tells the length, what must come is read and no byte more: a read that ends in an
+            # error gives none of its bytes.
+            limit = 0
+            if self.total is None and not self._skip and self.position < self.least:
+                limit = self.least - self.position
+            try:
+                n = self._conn.readinto(buf, limit)
+            except (OSError, OTAError):
+                if self.total is None and 0 < self.least <= self.position:
+                    n = 0  # the file is complete, and the server did not say goodbye
+                else:
+                    raise
+            if n and self._skip:
+                n = self._drop(buf, n)
+                if not n:
+                    continue
+            if n:
+                return n
+            if self._skip:
+                raise OTAError(
+                    OTAError.DISCONNECTED,
+                    "the whole file was sent again and ended before byte %d" % self.position,
+                )
+            if self.total is None:
+                if self.position < self.least:
+                    raise OTAError(
+                        OTAError.DISCONNECTED,
+                        "the connection ended after %d bytes, at least %d were to come"
+                        % (self.position, self.least),
+                    )
+                self.total = self.position
+                return 0
+            if self.position != self._end:
+                raise OTAError(
+                    OTAError.DISCONNECTED,
+                    "the response ended after %d of %d bytes" % (self.position, self._end),
+                )
+            if not self._conn.ready():
+                self.close()
+
+    def _look_ahead(self):
+        """Use the time that the caller takes to write what it got."""
+        if self.position == self.total:
+            self.close()  # frees the TLS buffers
+        elif self.position == self._end and self._conn.ready():
+            # The next request goes out now, so that the round trip hides behind the flash.
+            try:
+                self._send()
+            except (OSError, OTAError):
+                self.close()  # the next read connects anew
 
     def _drop(self, buf, n):
         if n <= self._skip:
@@ -316,49 +451,3 @@ class Download:
         n -= skip
         buf[:n] = bytes(buf[skip : skip + n])
         return n
-
-    def _reason(self, e):
-        from .explain import record_error
-
-        return record_error(e, self._size) or e
-
-
-def _put_bytes(buf, i, data):
-    for c in data:
-        buf[i] = c
-        i += 1
-    return i
-
-
-def _put_number(buf, i, value):
-    # "%d" allocates; this does not.
-    place = 1
-    while value // place >= 10:
-        place *= 10
-    while place:
-        buf[i] = 48 + value // place % 10
-        i += 1
-        place //= 10
-    return i
-
-
-def _check_headers(headers, auth):
-    # A line end in a value would let it add headers of its own.
-    checked = {}
-    for name, value in (headers or {}).items():
-        if not name or not all(c > " " and c < "\x7f" and c != ":" for c in name):
-            raise ValueError("headers: %r is no header name" % name)
-        if name.lower() in _OWN_HEADERS:
-            raise ValueError("headers: %s is set by https_ota itself" % name)
-        value = str(value)
-        if "\r" in value or "\n" in value:
-            raise ValueError("headers: the value of %s has a line end in it" % name)
-        checked[name] = value
-    if auth is not None:
-        from binascii import b2a_base64
-
-        name, password = auth
-        checked["Authorization"] = (
-            "Basic " + b2a_base64(("%s:%s" % (name, password)).encode()).decode().strip()
-        )
-    return checked

@@ -19,6 +19,8 @@ class OTAError(Exception):
     HTTP_STATUS = 16  # the server answered with an error status
     HTTP_PROTOCOL = 17  # the server's answer breaks HTTP, or a limit
     DISCONNECTED = 18  # the connection ended before the data did
+    DEADLINE = 19  # the update took longer than it may
+    CHANGED = 20  # the file on the server keeps changing
     # The image.
     NOT_AN_IMAGE = 30  # not an ESP application image at all
     WRONG_FILE = 31  # a firmware file, but not the application image
@@ -29,7 +31,8 @@ class OTAError(Exception):
     SEGMENTS = 36  # its segment table is broken
     TRUNCATED = 37  # ends too early
     CHECKSUM = 38  # its checksum does not match its content
-    DIGEST = 39  # its SHA-256 does not match its content
+    DIGEST = 39  # its SHA-256 is not the one expected
+    SIZE = 40  # its size is not the one expected
     # The flash.
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot

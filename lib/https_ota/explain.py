@@ -38,22 +38,25 @@ def tls_buffer():
         return 16384
 
 
-def record_error(e, request_size):
-    """The OTAError for a TLS record that does not fit, or None when `e` is something else."""
-    if not e.args or e.args[0] not in _RECORD_TOO_BIG:
-        return None
+def too_big(e):
+    """True for the error of a TLS record that does not fit the input buffer."""
+    return bool(e.args) and e.args[0] in _RECORD_TOO_BIG
+
+
+def tls_buffer_error(request_size, ranges):
+    """The OTAError for such a record, in a reply to a request for this many bytes (0: for the file)."""
     size = tls_buffer()
-    if request_size:
-        what = "a reply to %d-byte requests with its head does not fit; use request_size=%d" % (
-            request_size,
-            max(512, request_size // 2),
-        )
+    if not ranges:
+        what = "the server ignores ranges, so it takes"
+    elif request_size:
+        what = "not even ranges of %d bytes fit with their head, so it takes" % request_size
     else:
-        what = "use ranged requests, request_size=%d" % max(512, size * 3 // 4)
+        what = "leave request_size to None for ranges that fit, or use"
     return OTAError(
         OTAError.TLS_BUFFER,
-        "the server sent a TLS record larger than this firmware's input buffer (%d bytes): %s,"
-        " or firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" % (size, what),
+        "the server sent a TLS record larger than this firmware's input buffer (%d bytes): %s"
+        " firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384; `https-ota probe` on a computer measures what"
+        " a server sends" % (size, what),
     )
 
 
@@ -155,15 +158,16 @@ _STATUS = {
 }
 
 
-def status_error(status, url, text):
+def status_error(status, url, text, retry_after):
     """The OTAError for an HTTP error status; `text` is the beginning of the body, or ''."""
     # The query may hold a signature or a token: it stays out of messages.
     url = url.split("?", 1)[0]
     words = _STATUS.get(status) or ("client error" if status < 500 else "server error")
     if status < 400:
         words = "expected 200 or 206 with an image"
-    if text and not text.lower().startswith(
-        ("<html", "<!doctype")
-    ):  # an error page says no more than its number
+    if retry_after:
+        words += "; it asks to come back in %d s" % retry_after
+    # An error page says no more than its number.
+    if text and not text.lower().startswith(("<html", "<!doctype")):
         words += "; the server says: " + text
     return OTAError(OTAError.HTTP_STATUS, "%s answered %d %s" % (url, status, words))

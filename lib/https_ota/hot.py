@@ -40,3 +40,17 @@ def copy_xor(dst, d: int, src, s: int, n: int, x: int) -> int:
         p += 1
         q += 1
     return x & 255
+
+
+# Two running sums over 32-bit words, the second of the first (Fletcher's), both modulo 2**32: what a resumed
+# update recognises the flash's content by. In place, as numbers above 2**30 would be allocated.
+@micropython.viper
+def sums(buf: ptr32, n: int, acc: ptr32):
+    """Add buf[:n] (n a multiple of 4, buf word-aligned) to the two words of acc."""
+    a = int(acc[0])
+    b = int(acc[1])
+    for i in range(n >> 2):
+        a += int(buf[i])
+        b += a
+    acc[0] = a
+    acc[1] = b

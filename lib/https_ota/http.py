@@ -24,7 +24,9 @@ def parse_url(url):
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     if scheme not in ("https", "http") or not rest:
-        raise ValueError("url: expected https://host/path, got %r" % url)
+        # Without what may be a secret: a password, or a query with a token.
+        shown = url.split("?", 1)[0].rpartition("@")[2]
+        raise ValueError("url: expected https://host/path, got %r" % shown)
     for c in url:
         if not "!" <= c <= "~":
             raise ValueError("url: %r must be percent-encoded" % c)
@@ -52,7 +54,7 @@ def parse_url(url):
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not host:
-        raise ValueError("url: no host in %r" % url)
+        raise ValueError("url: no host in %r" % url.split("?", 1)[0])
     return tls, host, port, target
 
 
@@ -88,7 +90,10 @@ class Connection:
 
     `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
-    and `total` of a Content-Range (-1 when absent), `location`.
+    and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
+    absent), `retry_after` (seconds, 0 when absent), `head_size` in bytes.
+
+    Set `known` to an ETag or Last-Modified that is expected, and the response that has it allocates nothing.
     """
 
     def __init__(self, host, port, context, timeout_s):
@@ -104,6 +109,9 @@ class Connection:
         self.status = 0
         self.start = self.end = self.total = -1
         self.location = None
+        self.known = self.etag = self.modified = None
+        self.retry_after = 0
+        self.head_size = 0
         self._sock = None
         raw = None
         try:
@@ -159,26 +167,25 @@ class Connection:
         while True:
             self._read_head()
             if self.status >= 200:
+                self.head_size = _MAX_HEAD - self._budget
                 return self.status
             if self.status == 101:
                 raise OTAError(
                     OTAError.HTTP_PROTOCOL, "the server switched protocols (101) unasked"
                 )
 
-    def silent(self):
-        """True when not one byte of an answer to the last request has come."""
-        return self._budget == _MAX_HEAD
-
-    def readinto(self, buf):
-        """Read body bytes into buf; 0 at the end of this response's body."""
+    def readinto(self, buf, limit=0):
+        """Read body bytes into buf, at most `limit` unless that is 0; 0 at the end of this response's body."""
         if self._chunked and self.left == 0:
             self._next_chunk()
         if self.left == 0:
             return 0
-        if 0 < self.left < len(buf):
-            n = self._sock.readinto(buf, self.left)
-        else:
-            n = self._sock.readinto(buf)
+        size = len(buf)
+        if 0 < limit < size:
+            size = limit
+        if 0 < self.left < size:
+            size = self.left
+        n = self._sock.readinto(buf, size)
         if n is None:
             raise OSError(ETIMEDOUT)
         if self.left > 0:
@@ -191,7 +198,7 @@ class Connection:
             self.left -= n
             if self._chunked and self.left == 0:
                 self._end_of_chunk()
-        elif n < len(buf):
+        elif n < size:
             # A stream fills the buffer unless it ends. Asking once more would wait: after close_notify mbedTLS
             # reads on, and a server may wait for ours before it closes.
             self.left = 0
@@ -217,7 +224,8 @@ class Connection:
         self._chunked = False
         self.left = _UNTIL_CLOSE
         self.start = self.end = self.total = -1
-        self.location = None
+        self.location = self.etag = self.modified = None
+        self.retry_after = 0
         line = self._line
         n = self._read_line()
         # "HTTP/1.x nnn"
@@ -235,55 +243,64 @@ class Connection:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status
             )
-        self.length = length = -1
-        while True:
+        self.length = -1
+        n = self._read_line()
+        while n:
+            self._header(n)
             n = self._read_line()
-            if n == 0:
-                break
-            colon = self._lower_name(n)
-            value = colon + 1
-            while value < n and line[value] in b" \t":
-                value += 1
-            if line.startswith(b"content-length:"):
-                once = self._number(value, n)
-                i = self._at
-                while i < n and line[i] in b" \t":
-                    i += 1
-                if i < n:
-                    self._refuse("Content-Length", value, n, "one number")
-                if length >= 0 and length != once:
-                    raise OTAError(
-                        OTAError.HTTP_PROTOCOL, "two Content-Lengths: %d and %d" % (length, once)
-                    )
-                length = once
-            elif line.startswith(b"content-range:"):
-                self._content_range(value, n)
-            elif line.startswith(b"transfer-encoding:"):
-                if not self._is(b"chunked", value, n):
-                    self._refuse("Transfer-Encoding", value, n, "chunked or none")
-                self._chunked = True
-            elif line.startswith(b"content-encoding:"):
-                if not self._is(b"identity", value, n):
-                    self._refuse(
-                        "Content-Encoding", value, n, "none: compressed replies were not asked for"
-                    )
-            elif line.startswith(b"location:"):
-                self._set_location(value, n)
-            elif line.startswith(b"connection:"):
-                self._lower(value, n, 0)
-                if line.find(b"close", value, n) >= 0:
-                    self.keep = False
-                elif line.find(b"keep-alive", value, n) >= 0:
-                    self.keep = True
         if self.status in (204, 304) or self.status < 200:
             self.left = 0
             self._chunked = False
         elif self._chunked:
-            self.left = 0  # the first chunk's size is still to be read; it outranks Content-Length
-        elif length >= 0:
-            self.length = self.left = length
+            # The first chunk's size is still to be read; it outranks Content-Length.
+            self.left = 0
+            self.length = -1
+        elif self.length >= 0:
+            self.left = self.length
         else:
             self.keep = False  # the end of the connection is the end of the body
+
+    def _header(self, n):
+        """Take what matters from the header in the line."""
+        line = self._line
+        colon = self._lower_name(n)
+        i = colon + 1
+        while i < n and line[i] in b" \t":
+            i += 1
+        if line.startswith(b"content-length:"):
+            length = self._number(i, n)
+            if self.length >= 0 and self.length != length:
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL,
+                    "two Content-Lengths: %d and %d" % (self.length, length),
+                )
+            self.length = length
+        elif line.startswith(b"content-range:"):
+            self._content_range(i, n)
+        elif line.startswith(b"transfer-encoding:"):
+            if not self._is(b"chunked", i, n):
+                self._refuse("Transfer-Encoding", i, n, "chunked or none")
+            self._chunked = True
+        elif line.startswith(b"content-encoding:"):
+            if not self._is(b"identity", i, n):
+                self._refuse(
+                    "Content-Encoding", i, n, "none: compressed replies were not asked for"
+                )
+        elif line.startswith(b"connection:"):
+            self._lower(i, n, 0)
+            if line.find(b"close", i, n) >= 0:
+                self.keep = False
+            elif line.find(b"keep-alive", i, n) >= 0:
+                self.keep = True
+        elif line.startswith(b"etag:"):
+            self.etag = self._token(i, n)
+        elif line.startswith(b"last-modified:"):
+            self.modified = self._token(i, n)
+        elif line.startswith(b"retry-after:"):
+            if i < n and 48 <= line[i] <= 57:  # else a date, and the clocks may differ
+                self.retry_after = self._number(i, n)
+        elif line.startswith(b"location:"):
+            self._set_location(i, n)
 
     def _read_line(self):
         """Read a line into self._line; return its length without the line end, at most _LINE."""
@@ -361,6 +378,15 @@ class Connection:
                 line[i] = c + 32
             i += 1
         return n
+
+    def _token(self, i, n):
+        """line[i:n] as bytes, None when it was too long to be kept whole."""
+        if n == _LINE:
+            return None
+        known = self.known
+        if known is not None and n - i == len(known) and self._line.find(known, i) == i:
+            return known
+        return bytes(self._line[i:n])
 
     def _is(self, word, i, n):
         """True when line[i:n] is `word` in any case."""

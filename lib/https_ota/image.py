@@ -131,11 +131,16 @@ def check_fit(new, running, chip_rev, verify_spi_mode):
 class SplitHash:
     """SHA-256 of a stream in two parts: its first `body` bytes, which an image carries the hash of, and the rest."""
 
-    def __init__(self, body):
-        self.body = body
+    def __init__(self, body=None):
+        self.body = _NO_LIMIT if body is None else body
         self._pos = 0
         self._sha = sha256()
         self._digest = None
+
+    @staticmethod
+    def whole(digest):
+        """What finish() gives for a stream of one part with this SHA-256."""
+        return digest + sha256().digest()
 
     def update(self, buf, mv, n):
         """Hash buf[:n]; mv is a memoryview of buf. Allocates only where the two parts meet."""
@@ -153,7 +158,7 @@ class SplitHash:
         """Both digests, 64 bytes; nothing can be added afterwards."""
         if self._sha is not None:
             last = self._sha.digest()
-            self._digest = self._digest + last if self._digest else last + sha256().digest()
+            self._digest = self._digest + last if self._digest else self.whole(last)
             self._sha = None
         return self._digest
 
@@ -163,17 +168,19 @@ class Checker:
 
     limit   bytes that there is room for (the slot's size)
     total   bytes that are coming, None when not known
+    whole   True hashes the file as a whole, for a caller who knows its SHA-256, and not the image's own part
 
     `pos` counts the bytes fed, `length` is the image's once its last segment is in sight, `hash` the
     SplitHash to update with what was fed.
     """
 
-    def __init__(self, limit, total):
+    def __init__(self, limit, total, whole=False):
+        self._whole = whole
         self._limit = limit if total is None or total > limit else total
         self._total = total
         self.pos = 0
         self.length = 0
-        self.hash = SplitHash(_NO_LIMIT)
+        self.hash = SplitHash()
         self._state = _HEADER
         self._left = 24
         self._segments = 0
@@ -256,8 +263,10 @@ class Checker:
             return
         self._state = _PADDING
         self._left = 16 - (self.pos & 15)
-        self.hash.body = self.pos + self._left
-        self.length = self.hash.body + (32 if self._has_sha else 0)
+        body = self.pos + self._left
+        self.length = body + (32 if self._has_sha else 0)
+        if not self._whole:
+            self.hash.body = body
         if self.length > self._limit:
             self._overrun(0)
 
@@ -282,7 +291,7 @@ class Checker:
                 "the download ended after %d bytes, in the middle of the image%s"
                 % (self.pos, " (%d bytes)" % self.length if self.length else ""),
             )
-        if self._has_sha and self.hash.finish()[:32] != self._small:
+        if self._has_sha and not self._whole and self.hash.finish()[:32] != self._small:
             raise OTAError(
                 OTAError.DIGEST, "the image is corrupt: its SHA-256 does not match its content"
             )

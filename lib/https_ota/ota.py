@@ -5,11 +5,14 @@ import gc
 from micropython import const
 
 from .errors import OTAError
+from .hot import sums
 from .image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
 from .slot import SECTOR, Slot, running_info
 
 _RECEIVE = const(1024)
 _PIECE = const(512)
+_SAVE_MASK = const(15)  # every 16 sectors: up to 64 KiB come twice after a power cut
+_MAX_RESTARTS = const(3)
 
 # Where a session stands; the names are those of esp_https_ota.
 _INIT = const(0)
@@ -25,8 +28,13 @@ class OTA:
     """An update, step by step: begin(), perform() until it returns False, finish(); abort() at any time.
 
     url       https URL of the application image, or any object with readinto(buf) -> n (0 at the end)
+    sha256    SHA-256 of the file, if known beforehand: 32 bytes, or 64 hex digits
+    size      its size in bytes, likewise; a slot that holds the file by size and SHA-256 is used as it is
     progress  called as progress(done, total) once a sector; total is None while unknown
+    resume    False neither goes on with an earlier download of this file nor leaves a record for a later one
     verify_spi_mode  False lets an image of another flash mode pass
+    wlan      a network.WLAN whose power saving is switched off while the update runs
+    wdt       a machine.WDT to feed; its timeout must be longer than timeout_s
     The other options are those of download.Download.
 
     As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware
@@ -35,7 +43,19 @@ class OTA:
     `info` is the new image's ImageInfo (None before begin()), `slot` the label of the slot written.
     """
 
-    def __init__(self, url, *, progress=None, verify_spi_mode=True, **http):
+    def __init__(
+        self,
+        url,
+        *,
+        sha256=None,
+        size=None,
+        progress=None,
+        resume=True,
+        verify_spi_mode=True,
+        wlan=None,
+        wdt=None,
+        **http,
+    ):
         if hasattr(url, "readinto"):
             if http:
                 raise TypeError("%s: only for a URL" % ", ".join(http))
@@ -45,11 +65,20 @@ class OTA:
             from .download import Download
 
             self._source = self._download = Download(url, **http)
+            self._download.feed = wdt and wdt.feed
+        self._sha256 = _digest(sha256)
+        self._size = size
         self._progress = progress
+        self._use_resume = resume
+        self._resume = None
         self._verify_spi_mode = verify_spi_mode
+        self._wlan = wlan
+        self._pm = None
+        self._wdt = wdt
         self._state = _INIT
         self._slot = None
         self._checker = None
+        self._restarts = 0
         self.info = None
         self.slot = None
 
@@ -58,53 +87,63 @@ class OTA:
     def begin(self):
         """Connect and check the image's header against this board; nothing is erased yet.
 
-        Returns the ImageInfo, or None when the server has nothing new (status 304) or nothing at all (204).
+        Returns the ImageInfo, or None when there is nothing to install: the running firmware is this file, or
+        the server has nothing new (status 304) or nothing at all (204). When the slot holds the file already,
+        perform() has nothing left to do.
         Raises OTAError, ValueError for bad arguments, or an OSError of the network.
         """
         self._expect(_INIT)
         try:
             self._slot = slot = Slot()
             self.slot = slot.label
-            running = running_info()
+            self._running = running_info()
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
             self._sector = bytearray(SECTOR)
             self._sector_view = view = memoryview(self._sector)
             self._pieces = [view[i : i + _PIECE] for i in range(0, SECTOR, _PIECE)]
-            self._receive = bytearray(_RECEIVE)
-            self._at = self._got = 0  # of the receive buffer: first byte not used, bytes in it
-            self._fill = 0  # bytes in the sector buffer
-            self._index = 0  # the sector that is being filled
-            total = None
-            if self._download is not None:
-                if self._download.open() in (204, 304):
-                    self.abort()
-                    return None
-                total = self._download.total
-            self._check_head(running, total)
+            if self._wlan is not None:
+                self._pm = self._wlan.config("pm")
+                self._wlan.config(pm=self._wlan.PM_NONE)
+            self._state = self._find()
+            if self._state == _ABORTED:
+                self.abort()
+                return None
         except BaseException:
             self.abort()
             raise
-        self._state = _BEGIN
         return self.info
 
     def perform(self):
         """Receive and write at most one sector; True means call again, False that all has been written."""
+        if self._state == _SUCCESS:
+            return False
         if self._state != _BEGIN:
             self._expect(_IN_PROGRESS)
         try:
             if self._state == _BEGIN:
+                if self._resume:
+                    self._resume.overwrite()
                 self._slot.prepare()
                 self._state = _IN_PROGRESS
-            more = self._fill_sector()
+            try:
+                more = self._fill_sector()
+            except OTAError as e:
+                if not self._may_restart(e):
+                    raise
+                self._start()
+                return True
             if self._fill:
                 self._write_sector()
             if more:
                 return True
-            self._checker.finish()
-            self._source_close()
+            self._complete()
             self._state = _SUCCESS
+            self._source_close()
             return False
-        except BaseException:
+        except BaseException as e:
+            # When the image is no good, its beginning is of no use to a later update either.
+            if self._resume and isinstance(e, OTAError) and e.code >= OTAError.NOT_AN_IMAGE:
+                self._resume.clear()
             self.abort()
             raise
 
@@ -115,20 +154,28 @@ class OTA:
         """
         self._expect(_SUCCESS)
         try:
-            self._read_back()
+            if self._checker is not None:
+                self._read_back()
             self._slot.switch()
             self._state = _FINISHED
         finally:
-            if self._state != _FINISHED:
-                self.abort()
-            self._free()
+            if self._resume:
+                if self._state != _FINISHED:
+                    self._resume.clear()
+                elif self._checker is not None:
+                    self._remember()
+            self.abort()
 
     def abort(self):
-        """Stop and close the connection; harmless at any time."""
+        """Stop and close the connection; harmless at any time. A later update may go on from here."""
         if self._state != _FINISHED:
             self._state = _ABORTED
         self._source_close()
-        self._free()
+        self._sector = self._sector_view = self._pieces = self._receive = None
+        if self._pm is not None:
+            pm, self._pm = self._pm, None
+            self._wlan.config(pm=pm)
+        gc.collect()
 
     def __enter__(self):
         return self
@@ -150,14 +197,14 @@ class OTA:
 
     @property
     def image_len_read(self):
-        """Bytes received so far."""
+        """Bytes received so far, in this session or one that it goes on with."""
         return self._checker.pos if self._checker else 0
 
     def is_complete_data_received(self):
         """True once the whole image has been received and written."""
         return self._state in (_SUCCESS, _FINISHED)
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- where to begin -----------------------------------------------------------------------------
 
     def _expect(self, state):
         if self._state != state:
@@ -167,9 +214,143 @@ class OTA:
                 % _NAMES[self._state],
             )
 
-    def _check_head(self, running, total):
+    def _find(self):
+        """Find what is to be done, and return the state that this makes: _BEGIN, _SUCCESS or _ABORTED (nothing)."""
+        if self._sha256 and self._size:
+            whole = SplitHash.whole(self._sha256)
+            if self._slot.size_of_running() >= self._size:
+                if self._hash(self._slot.read_running, self._size, None) == whole:
+                    return _ABORTED
+            if self._slot.size >= self._size and self._slot_holds(self._size, None, whole):
+                return _SUCCESS
+        if self._download is None:
+            self._start()
+            return _BEGIN
+        position = 0
+        held = validator = total = None
+        if self._use_resume:
+            from .resume import Resume
+
+            try:
+                self._resume = Resume(self._download.url, self._slot.number)
+            except OSError:
+                pass  # a board without NVS: no records
+        if self._resume:
+            position = self._replay(self._resume)
+            if position:
+                validator, total = self._resume.validator, self._resume.total
+            else:
+                held = self._resume.held()
+                if held and held[0] != self._slot.number and not self._is_running(held):
+                    held = None
+        status = self._download.open(position, validator, total, held and held[5])
+        if status == 304 and held and held[0] == self._slot.number:
+            if self._slot_holds(held[1], held[2], held[4]):
+                return _SUCCESS
+            status = self._download.open()
+        if status in (204, 304):
+            return _ABORTED
+        if self._download.position:
+            self._index = position // SECTOR
+            self._begin_stream()
+            self._bind()
+        else:
+            self._start()
+        return _BEGIN
+
+    def _is_running(self, held):
+        # Whoever flashed the board by cable meanwhile left the record behind.
+        return held[0] == self._slot.running_number and held[3] == self._running.app_elf_sha256[:8]
+
+    def _slot_holds(self, size, body, digest):
+        """Whether the slot holds this file, and it is for this board; sets self.info then."""
+        if self._hash(self._slot.read, size, body) != digest:
+            return False
+        self._slot.read(0, self._sector)
+        self.info = info = parse(self._sector, SECTOR)
+        if info is None:
+            return False
+        info.size = size
+        self._check_info(info)
+        return True
+
+    def _hash(self, read, size, body):
+        split = SplitHash(body)
+        i = 0
+        while size:
+            n = SECTOR if size > SECTOR else size
+            read(i, self._sector)
+            split.update(self._sector, self._sector_view, n)
+            size -= n
+            i += 1
+            if self._wdt:
+                self._wdt.feed()
+        return split.finish()
+
+    def _replay(self, resume):
+        """Take up what an earlier session wrote, after a look at the flash; return how many bytes that is."""
+        done = resume.load()
+        if not 0 < done <= self._slot.size or done % SECTOR:
+            return 0
+        if self._size and self._size != resume.total:
+            return 0
+        checker = Checker(self._slot.size, resume.total, self._sha256 is not None)
+        resume.start_sums()
+        try:
+            for i in range(done // SECTOR):
+                self._slot.read(i, self._sector)
+                if i == 0:
+                    info = parse(self._sector, SECTOR)
+                    if info is None:
+                        return 0
+                    self._check_info(info)
+                sums(self._sector, SECTOR, resume.sums)
+                checker.feed(self._sector, 0, self._sector, 0, SECTOR)
+                checker.hash.update(self._sector, self._sector_view, SECTOR)
+                if self._wdt:
+                    self._wdt.feed()
+        except OTAError:
+            return 0
+        if resume.sums != resume.expected:
+            return 0
+        info.size = resume.total
+        self.info = info
+        self._checker = checker
+        return done
+
+    def _start(self):
+        """Read and check the head of the stream from its beginning, and keep it for the first sector."""
+        while True:
+            try:
+                self._index = 0
+                if self._resume:
+                    self._resume.start_sums()
+                self._begin_stream()
+                self._check_head()
+                break
+            except OTAError as e:
+                if not self._may_restart(e):
+                    raise
+        self._bind()
+
+    def _may_restart(self, e):
+        # The file changed while it was on its way: the new one from its beginning, but not for ever.
+        self._restarts += 1
+        return e.code == OTAError.CHANGED and self._restarts <= _MAX_RESTARTS
+
+    def _begin_stream(self):
+        # A small range is received whole, so that the next request is out while the sector is written.
+        ranged = self._download is not None and 0 < self._download.size <= SECTOR
+        self._receive = bytearray(SECTOR if ranged else _RECEIVE)
+        self._at = self._got = 0  # of the receive buffer: first byte not used, bytes in it
+        self._fill = 0  # bytes in the sector buffer
+
+    def _bind(self):
+        if self._resume:
+            self._resume.bind(self._download.total, self._download.validator)
+
+    def _check_head(self):
         # The first sector, or all of a smaller file, kept for perform() to write.
-        self._checker = checker = Checker(self._slot.size, total)
         head = self._sector
         while self._fill < HEAD_SIZE and self._refill():
             n = min(self._got - self._at, SECTOR - self._fill)
@@ -181,21 +362,31 @@ class OTA:
             from .wrong import wrong_file
 
             raise wrong_file(head, self._fill, self._source)
-        info.size = total
-        from .chip import revision
-
-        rev, any_major = revision(running.chip_id)
-        if any_major:
-            info.max_chip_rev = 0
-        check_fit(info, running, rev, self._verify_spi_mode)
+        info.size = total = self._download.total if self._download else self._size
+        self._check_info(info)
+        if total is not None and self._size and total != self._size:
+            raise OTAError(
+                OTAError.SIZE, "expected %d bytes, the server has %d" % (self._size, total)
+            )
         if total is not None and total > self._slot.size:
             raise OTAError(
                 OTAError.TOO_BIG,
                 "the image has %d bytes, slot %s only %d"
                 % (total, self._slot.label, self._slot.size),
             )
-        checker.feed(head, 0, head, 0, self._fill)
+        self._checker = Checker(self._slot.size, total, self._sha256 is not None)
+        self._checker.feed(head, 0, head, 0, self._fill)
         self.info = info
+
+    def _check_info(self, info):
+        from .chip import revision
+
+        rev, any_major = revision(self._running.chip_id)
+        if any_major:
+            info.max_chip_rev = 0
+        check_fit(info, self._running, rev, self._verify_spi_mode)
+
+    # -- sector by sector ---------------------------------------------------------------------------
 
     def _refill(self):
         """Make sure that the receive buffer holds something; False at the end of the source."""
@@ -231,39 +422,67 @@ class OTA:
         self._slot.write(self._index, self._sector, self._pieces)
         self._index += 1
         self._fill = 0
+        if self._resume:
+            sums(self._sector, SECTOR, self._resume.sums)
+            if self._index & _SAVE_MASK == 0:
+                self._resume.save(self._index * SECTOR)
+        if self._download is not None and self._download.total is None:
+            self._download.least = self._checker.length
+        if self._wdt:
+            self._wdt.feed()
         if self._progress:
             self._progress(self._checker.pos, self.info.size)
 
+    def _complete(self):
+        """Everything has come: was it all, and the right thing?"""
+        self._checker.finish()
+        if self._size and self._checker.pos != self._size:
+            raise OTAError(
+                OTAError.SIZE, "expected %d bytes, got %d" % (self._size, self._checker.pos)
+            )
+        if self._sha256 and self._checker.hash.finish() != SplitHash.whole(self._sha256):
+            raise OTAError(
+                OTAError.DIGEST, "the file is not the one expected: its SHA-256 is another"
+            )
+
     def _read_back(self):
-        left = self._checker.pos
-        flash = SplitHash(self._checker.hash.body)
-        i = 0
-        while left:
-            n = SECTOR if left > SECTOR else left
-            self._slot.read(i, self._sector)
-            flash.update(self._sector, self._sector_view, n)
-            left -= n
-            i += 1
-        if flash.finish() != self._checker.hash.finish():
+        hash = self._checker.hash
+        if self._hash(self._slot.read, self._checker.pos, hash.body) != hash.finish():
             raise OTAError(
                 OTAError.READ_BACK,
                 "slot %s does not hold what was written to it: the flash is failing, or something else wrote there"
                 % self._slot.label,
             )
 
+    def _remember(self):
+        hash = self._checker.hash
+        self._resume.finish(
+            self._checker.pos,
+            hash.body,
+            self.info.app_elf_sha256,
+            hash.finish(),
+            self._download.validator,
+        )
+
     def _source_close(self):
         if self._download is not None:
             self._download.close()
 
-    def _free(self):
-        self._sector = self._sector_view = self._pieces = self._receive = None
-        gc.collect()
+
+def _digest(value):
+    if isinstance(value, str):
+        from binascii import unhexlify
+
+        value = unhexlify(value)
+    if value is not None and len(value) != 32:
+        raise ValueError("sha256: expected 32 bytes or 64 hex digits")
+    return value
 
 
 def update(url, **options):
     """Install the image at `url` and select it for the next boot; the options are those of OTA.
 
-    Returns the ImageInfo, or None when the server had nothing to install. Restart with machine.reset().
+    Returns the ImageInfo, or None when there was nothing to install. Restart with machine.reset().
     """
     with OTA(url, **options) as ota:
         info = ota.begin()

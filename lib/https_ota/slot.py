@@ -36,7 +36,7 @@ def running_info():
 class Slot:
     """The passive OTA slot: prepare(), write() sector by sector, switch().
 
-    `size` in bytes, `label`; `written` and `skipped` count sectors.
+    `size` in bytes, `label`, `number` (0 for ota_0) and `running_number`; `written` and `skipped` count sectors.
     """
 
     def __init__(self):
@@ -44,6 +44,9 @@ class Slot:
         try:
             self._part = running.get_next_update()
         except OSError:
+            self._part = None
+        # Where there is one OTA slot only, the one after it is itself.
+        if self._part is not None and self._part.info() == running.info():
             self._part = None
         if self._part is None or otadata() is None:
             raise OTAError(
@@ -60,6 +63,9 @@ class Slot:
         info = self._part.info()
         self.size = info[3]
         self.label = info[4]
+        self.number = slot_number(self._part)
+        self._running = running
+        self.running_number = slot_number(running)
         self.written = 0
         self.skipped = 0
         self._compare = bytearray(_COMPARE)
@@ -67,11 +73,10 @@ class Slot:
     def prepare(self):
         """Take the slot out of otadata, so that nothing half-written can be chosen at boot."""
         part = otadata()
-        number = slot_number(self._part)
         found = entries(part)
         for i in (0, 1):
             # Also one that was set to boot but never started: the slot it names is about to change.
-            if found[i] and found[i][0] == number:
+            if found[i] and found[i][0] == self.number:
                 part.ioctl(_ERASE, i)
 
     def write(self, i, buf, views):
@@ -94,6 +99,14 @@ class Slot:
     def read(self, i, buf):
         """Fill buf with sector i."""
         self._part.readblocks(i, buf)
+
+    def size_of_running(self):
+        """Size of the running firmware's slot in bytes."""
+        return self._running.info()[3]
+
+    def read_running(self, i, buf):
+        """Fill buf with sector i of the running firmware's slot."""
+        self._running.readblocks(i, buf)
 
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""

@@ -21,7 +21,8 @@ def to_der(data, what):
             "%s: expected PEM or DER as str or bytes, got %s" % (what, type(data).__name__)
         )
     data = bytes(data)
-    if data[:1] == b"\x30":
+    # A digit 0 may also begin the text around PEM blocks, as openssl writes it.
+    if data[:1] == b"\x30" and _BEGIN not in data:
         return [data]
     found = []
     at = data.find(_BEGIN)
@@ -48,7 +49,10 @@ def context(cadata, insecure, cert, key):
         ctx.verify_mode = tls.CERT_NONE
     else:
         ctx.verify_mode = tls.CERT_REQUIRED
-        for der in to_der(cadata, "cadata"):
+        certificates = to_der(cadata, "cadata")
+        if not certificates:
+            raise ValueError("cadata: no certificate in it")
+        for der in certificates:
             _load(ctx.load_verify_locations, "cadata", der)
     if cert is not None:
         chain = to_der(cert, "cert")

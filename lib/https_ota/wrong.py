@@ -70,19 +70,19 @@ def _find_table(head, n, source):
     # Nothing is written yet, so the rest of the file may be read to be sure.
     buf = bytearray(512)
     pos = n
+    last = 0  # the byte before buf
     try:
         while pos <= _TABLES[-1] + 1:
             m = source.readinto(buf)
             if not m:
                 break
             for at in _TABLES:
-                if (
-                    pos <= at
-                    and at + 1 < pos + m
-                    and buf[at - pos] == 0xAA
-                    and buf[at - pos + 1] == 0x50
-                ):
+                i = (
+                    at + 1 - pos
+                )  # of its second byte; the first may have come with the piece before
+                if 0 <= i < m and buf[i] == 0x50 and (buf[i - 1] if i else last) == 0xAA:
                     return at
+            last = buf[m - 1]
             pos += m
     except (OSError, OTAError):
         pass  # not seen to the end: the other messages do

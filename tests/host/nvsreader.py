@@ -21,7 +21,7 @@ def read(partition: bytes) -> Values:
     assert len(names) == len(set(names.values()))
     found: Values = {name: {} for name in names.values()}
     chunks = {}
-    for ns, kind, chunk, key, value, data in items:
+    for ns, kind, chunk, key, _, data in items:
         if kind == BLOB_DATA:
             assert (ns, key, chunk) not in chunks, "a chunk is there twice"
             chunks[ns, key, chunk] = data

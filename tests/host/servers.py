@@ -75,7 +75,7 @@ class Server:
         """Do what a later stop() and start() must not undo."""
 
 
-class _ProcessServer(Server):
+class ProcessServer(Server):
     """A server that is another program."""
 
     process: subprocess.Popen[bytes] | None = None
@@ -99,12 +99,21 @@ class _ProcessServer(Server):
     def _spawn(self, command: Sequence[str], cwd: Path) -> None:
         if shutil.which(command[0]) is None:
             raise RuntimeError(
-                f"{command[0]} is missing: install the Debian package of that name (nginx: nginx-light)"
+                f"{command[0]} is missing: install the Debian package of that name"
+                " (nginx: nginx-light, apache2: apache2-bin)"
             )
         with (self.directory / "output.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def _accepts(self) -> bool:
+        """Try to connect. The server sees a connection that says nothing."""
+        try:
+            socket.create_connection((HOST, self.port), DEADLINE_S).close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def _wait_until(self, ready: Callable[[], object]) -> None:
         end = time.monotonic() + DEADLINE_S
@@ -130,7 +139,7 @@ class Logged(NamedTuple):
     agent: str
 
 
-class Nginx(_ProcessServer):
+class Nginx(ProcessServer):
     """nginx, which serves the files below `root`. Without an identity it talks plain HTTP.
 
     `locations` maps the words after "location" to the lines in it, as {"= /old": "return 302 /new;"};
@@ -244,7 +253,7 @@ root "{self.root}";
             s.recv(1)
 
 
-class OpenSSLServer(_ProcessServer):
+class OpenSSLServer(ProcessServer):
     """`openssl s_server -WWW` over the files below `root`: HTTP/1.0, no Content-Length, no ranges."""
 
     def __init__(self, root: Path, identity: Identity, *options: str) -> None:
@@ -357,9 +366,7 @@ class _ThreadServer(Server):
     def start(self) -> None:
         context = None
         if self.identity:
-            files = self.identity.write(self.directory, "server")
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(files.cert, files.key)
+            context = tls_1_2(self)
             context.maximum_version = self.tls
         # A server that comes back has the port it had.
         self._listener = socket.create_server((HOST, self.port))
@@ -469,6 +476,16 @@ class RedirectServer(_ThreadServer):
             if location is None:
                 first = "HTTP/1.1 404 Not Found\r\n"
             peer.send(f"{first}Content-Length: 0\r\n\r\n".encode())
+
+
+def tls_1_2(server: Server) -> ssl.SSLContext:
+    """Return the context of a server in this process that talks TLS 1.2 as its identity."""
+    assert server.identity
+    files = server.identity.write(server.directory, "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _shutdown(connection: socket.socket, how: int) -> None:

@@ -6,15 +6,17 @@ class Net:
 
     An answer is bytes, an OSError that connecting raises, or (bytes, OSError): once these bytes have been
     read the connection is broken, and reading as well as writing raises the error. With step=n a read
-    returns at most n bytes, as a slow link does.
+    returns at most n bytes, as a slow link does. When no answers are left, `then` answers each connection.
 
     `addresses` are the (host, port) that were looked up, `open` counts the sockets that are not closed,
-    `timeouts` are those that were set, `names` the host names that TLS was to verify (see use_tls).
+    `timeouts` are those that were set, `names` the host names that TLS was to verify (see use_tls),
+    `clock` is what the package waits by.
     """
 
     SOCK_STREAM = 1
 
-    def __init__(self, *answers, step=None):
+    def __init__(self, *answers, step=None, then=None):
+        self.then = OSError(111) if then is None else then
         self.answers = list(answers)
         self.step = step
         self.sent = []
@@ -23,6 +25,7 @@ class Net:
         self.names = []
         self.trust = None
         self.open = 0
+        self.clock = Clock()
 
     def getaddrinfo(self, host, port, family, kind):
         self.addresses.append((host, port))
@@ -46,7 +49,7 @@ class _Socket:
         self.net.timeouts.append(seconds)
 
     def connect(self, address):
-        answer = self.net.answers.pop(0) if self.net.answers else OSError(111)
+        answer = self.net.answers.pop(0) if self.net.answers else self.net.then
         if isinstance(answer, OSError):
             raise answer
         self.data, self.error = answer if isinstance(answer, tuple) else (answer, None)
@@ -81,22 +84,24 @@ class _Socket:
 
 
 def use(net):
-    """Make the package talk to `net`; returns it."""
-    from https_ota import http
+    """Make the package talk to `net`, and wait by its clock; returns it."""
+    import https_ota.download
+    import https_ota.recover
 
-    http.socket = net
+    https_ota.http.socket = net
+    https_ota.download.time = https_ota.recover.time = net.clock
     return net
 
 
 def use_tls(net):
     """As use(), and let https:// be served in plain text; what to trust is left in net.trust."""
-    from https_ota import trust
+    import https_ota.trust
 
     def context(*args):
         net.trust = args
         return net
 
-    trust.context = context
+    https_ota.trust.context = context
     return use(net)
 
 
@@ -116,3 +121,23 @@ def fails(code, function, *args, **kwargs):
     e = raises(OTAError, function, *args, **kwargs)
     assert e.code == code, e
     return e.detail
+
+
+class Clock:
+    """In place of the time module, a clock that goes on only when told."""
+
+    def __init__(self, year=2026, ms=1000):
+        self.year = year
+        self.ms = ms
+
+    def gmtime(self):
+        return (self.year, 3, 4, 5, 6, 7, 0, 63)
+
+    def sleep_ms(self, ms):
+        self.ms += ms
+
+    def ticks_ms(self):
+        return self.ms
+
+    def ticks_diff(self, a, b):
+        return a - b

@@ -23,7 +23,7 @@ def descriptor(version="1.2.3", project="test", secure_version=0, desc_spi_mode=
         "<II8x32s32s16s16s32s32sHHBB74x",
         *(0xABCD5432, secure_version, version.encode(), project.encode()),
         *(b"12:34:56", b"Jan  2 2026", b"v5.5.2", bytes(range(32))),
-        *(0, 99, 16, desc_spi_mode)
+        *(0, 99, 16, desc_spi_mode),
     )
 
 

@@ -47,7 +47,12 @@ def error_of(data, **how):
 
 def test_fields():
     data = build(
-        (600, 64), chip_id=9, min_rev=101, max_rev=299, spi_mode=3, desc=descriptor("4.5.6", "blinker", 7, 2)
+        (600, 64),
+        chip_id=9,
+        min_rev=101,
+        max_rev=299,
+        spi_mode=3,
+        desc=descriptor("4.5.6", "blinker", 7, 2),
     )
     got = parse(data, HEAD_SIZE)
     assert (got.chip_id, got.min_chip_rev, got.max_chip_rev) == (9, 101, 299)
@@ -279,7 +284,11 @@ def test_flipped_bit_in_a_header():
     for at in list(range(23)) + [s + i for s in starts for i in range(8)]:
         for bits in (0x01, 0x04, 0x80):
             name = error_of(flip(data, at, bits))
-            assert name in ("DIGEST", "CHECKSUM", "SEGMENTS", "TRUNCATED", "TOO_BIG"), (at, bits, name)
+            assert name in ("DIGEST", "CHECKSUM", "SEGMENTS", "TRUNCATED", "TOO_BIG"), (
+                at,
+                bits,
+                name,
+            )
 
 
 def test_flipped_byte_without_hash():
@@ -291,7 +300,20 @@ def test_flipped_byte_without_hash():
 def test_cut_short_at_every_sort_of_place():
     data = image(1200)
     starts, end = segment_starts(data)
-    places = [1, 23, 24, 31, 32, 100, end - 1, end, end + 1, len(data) - 33, len(data) - 32, len(data) - 1]
+    places = [
+        1,
+        23,
+        24,
+        31,
+        32,
+        100,
+        end - 1,
+        end,
+        end + 1,
+        len(data) - 33,
+        len(data) - 32,
+        len(data) - 1,
+    ]
     for at in places + [s + i for s in starts for i in (0, 1, 4, 7, 8, 9)]:
         for step in (1, 512):
             assert error_of(data[:at], step=step) == "TRUNCATED", at
@@ -319,7 +341,14 @@ def test_number_of_segments():
 
 
 def test_segment_lengths():
-    for raw in (b"\x02\x01\0\0", b"\x01\x01\0\0", b"\xff\xff\xff\0", b"\0\0\0\x01", b"\0\x01\0\x80", b"\xff\xff\xff\xff"):
+    for raw in (
+        b"\x02\x01\0\0",
+        b"\x01\x01\0\0",
+        b"\xff\xff\xff\0",
+        b"\0\0\0\x01",
+        b"\0\x01\0\x80",
+        b"\xff\xff\xff\xff",
+    ):
         fails(OTAError.SEGMENTS, walk, header(1) + bytes(4) + raw + bytes(600))
 
 

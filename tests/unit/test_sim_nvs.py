@@ -64,6 +64,13 @@ def test_blobs_of_every_length():
         assert blob(nvs, "key") == pattern(n), n
 
 
+def test_blob_that_fills_its_page():
+    # 124 entries of data behind the namespace and the item: the index goes into the next page.
+    nvs = NVS("test")
+    nvs.set_blob("key", pattern(3968))
+    assert blob(nvs, "key") == pattern(3968)
+
+
 def test_blob_of_other_buffers():
     nvs = NVS("test")
     nvs.set_blob("a", bytearray(b"abc"))

@@ -1,0 +1,105 @@
+# What to do when a download has failed: go on, wait and go on, or give up. Loaded only then.
+
+import time
+from random import getrandbits
+
+from micropython import const
+
+from .errors import OTAError
+from .explain import too_big, tls_buffer, tls_buffer_error
+
+_SMALLEST = const(512)
+_LONGEST_WAIT_MS = const(32000)
+_SLICE_MS = const(100)
+# Statuses that a server gives for a while: timeout, too many requests, trouble of its own.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+# What a presigned URL says when it has expired.
+_EXPIRED = (403, 410)
+
+
+class _Retry:
+    """Failures since the last progress."""
+
+    def __init__(self):
+        self.position = -1
+        self.failures = 0
+
+
+def recover(download, e):
+    """Make `download` ready to go on after error `e`, waiting if that helps; raise `e` when nothing does."""
+    d = download
+    d.close()
+    if d.deadline_s:
+        d.check_deadline()
+    if isinstance(e, OSError):
+        if too_big(e):
+            _ask_for_less(d)
+            return
+        # Nothing has ever been reached: more likely a wrong address than a bad moment.
+        if not d.reached:
+            raise e
+    elif e.code == OTAError.HTTP_STATUS:
+        if d.status in _EXPIRED and d.back_to_start():
+            pass
+        elif d.status not in _PASSING:
+            raise e
+    elif e.code != OTAError.DISCONNECTED:
+        raise e
+    if d.retry is None:
+        d.retry = _Retry()
+    retry = d.retry
+    if d.position > retry.position:
+        retry.position = d.position
+        retry.failures = 0
+    # The first time at once: most connections that end were only idle for too long.
+    wait = 0
+    if retry.failures or d.retry_after:
+        wait = min(500 << min(retry.failures, 10), _LONGEST_WAIT_MS)
+        wait -= (
+            wait * getrandbits(7) // 512
+        )  # a fleet that lost its server does not come back as one
+    retry.failures += 1
+    wait = max(wait, d.retry_after * 1000)
+    d.retry_after = 0
+    if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
+        raise _give_up(d, e)
+    _sleep(d, wait)
+
+
+def _ask_for_less(d):
+    # Where ranges are ignored, smaller ones are of no use.
+    if d.status == 200 and d.size:
+        raise tls_buffer_error(d.size, False)
+    if d.size:
+        size = d.size // 2
+    elif d.auto_size:
+        # A firmware whose buffer is smaller than it says.
+        size = min(tls_buffer(), 16384) // 2
+    else:
+        size = 0
+    if size < _SMALLEST:
+        raise tls_buffer_error(d.size, True)
+    d.shrink(size)
+
+
+def _give_up(d, e):
+    if isinstance(e, OSError):
+        text = "%s:%d: gave up after %d s without data, %d of %s bytes have come" % (
+            d.origin[1],
+            d.origin[2],
+            d.idle_ms() // 1000,
+            d.position,
+            d.total,
+        )
+        return OSError(abs(e.args[0]) if e.args and isinstance(e.args[0], int) else 5, text)
+    return e
+
+
+def _sleep(d, ms):
+    while ms > 0:
+        if d.feed:
+            d.feed()
+        if d.deadline_s:
+            d.check_deadline()
+        time.sleep_ms(min(ms, _SLICE_MS))
+        ms -= _SLICE_MS
