@@ -276,9 +276,7 @@ class Download:
         self._check()
 
     def _read_head(self):
-        conn = self._conn
-        conn.known = self.validator
-        self.status = conn.response()
+        self.status = self._conn.response()
         self._pending = False
 
     def _check(self):

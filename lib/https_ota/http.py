@@ -92,8 +92,6 @@ class Connection:
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
     absent), `retry_after` (seconds, 0 when absent), `head_size` in bytes.
-
-    Set `known` to an ETag or Last-Modified that is expected, and the response that has it allocates nothing.
     """
 
     def __init__(self, host, port, context, timeout_s):
@@ -109,7 +107,8 @@ class Connection:
         self.status = 0
         self.start = self.end = self.total = -1
         self.location = None
-        self.known = self.etag = self.modified = None
+        self.etag = self.modified = None
+        self._last_etag = self._last_modified = None
         self.retry_after = 0
         self.head_size = 0
         self._sock = None
@@ -224,6 +223,9 @@ class Connection:
         self._chunked = False
         self.left = _UNTIL_CLOSE
         self.start = self.end = self.total = -1
+        # Kept, so that the same again in the next response need not be allocated.
+        self._last_etag = self.etag or self._last_etag
+        self._last_modified = self.modified or self._last_modified
         self.location = self.etag = self.modified = None
         self.retry_after = 0
         line = self._line
@@ -269,6 +271,11 @@ class Connection:
             i += 1
         if line.startswith(b"content-length:"):
             length = self._number(i, n)
+            at = self._at
+            while at < n and line[at] in b" \t":
+                at += 1
+            if at < n:
+                self._refuse("Content-Length", i, n, "one number")
             if self.length >= 0 and self.length != length:
                 raise OTAError(
                     OTAError.HTTP_PROTOCOL,
@@ -293,9 +300,9 @@ class Connection:
             elif line.find(b"keep-alive", i, n) >= 0:
                 self.keep = True
         elif line.startswith(b"etag:"):
-            self.etag = self._token(i, n)
+            self.etag = self._token(i, n, self._last_etag)
         elif line.startswith(b"last-modified:"):
-            self.modified = self._token(i, n)
+            self.modified = self._token(i, n, self._last_modified)
         elif line.startswith(b"retry-after:"):
             if i < n and 48 <= line[i] <= 57:  # else a date, and the clocks may differ
                 self.retry_after = self._number(i, n)
@@ -379,14 +386,14 @@ class Connection:
             i += 1
         return n
 
-    def _token(self, i, n):
-        """line[i:n] as bytes, None when it was too long to be kept whole."""
+    def _token(self, i, n, known):
+        """line[i:n] as bytes, `known` if it is that; None when it can't be sent back: cut, empty or not ASCII."""
         if n == _LINE:
             return None
-        known = self.known
         if known is not None and n - i == len(known) and self._line.find(known, i) == i:
             return known
-        return bytes(self._line[i:n])
+        token = bytes(self._line[i:n])
+        return token if token and all(32 <= c < 127 for c in token) else None
 
     def _is(self, word, i, n):
         """True when line[i:n] is `word` in any case."""

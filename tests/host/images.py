@@ -28,7 +28,7 @@ CHIP_IDS = {name: chip_id for name, (chip_id, _) in DROM.items()}
 BOOTLOADER_OFFSETS = {0: 0x1000, 2: 0x1000, 18: 0x2000, 23: 0x2000}
 
 DESC_OFFSET = 0x20
-RAM = 0x3FCA0000
+RAM = 0x3FFE0000
 RAM_BYTES = 64
 
 

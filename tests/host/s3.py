@@ -19,7 +19,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import Client
 
 # A session's token makes URLs as long as those that stores of release files redirect to.
-_TOKEN = "IQoJb3JpZ2luX2Vj" + "x" * 900
+_TOKEN = "IQoJb3JpZ2luX2Vj" + "x" * 1150
 
 
 class S3(Server):

@@ -30,11 +30,12 @@ def test_base(any_board, www, nginx):
     """A1: three updates in a row."""
     board = any_board
     for version, slot in (("2.0.0", "ota_1"), ("3.0.0", "ota_0"), ("4.0.0", "ota_1")):
-        (www / "app.bin").write_bytes(images.app_image(size=100_000, version=version, seed=7))
-        board.update(nginx.url("app.bin"))
+        name = f"app-{version}.bin"
+        (www / name).write_bytes(images.app_image(size=100_000, version=version, seed=7))
+        board.update(nginx.url(name))
         assert board.running() == (version, slot, PENDING_VERIFY)
         # The start that confirms must be the first one.
-        board.update(nginx.url("app.bin"))
+        board.update(nginx.url(name))
         assert board.run("import https_ota; print(https_ota.confirm())") == "True\n"
 
 

@@ -11,6 +11,7 @@ def large_image(www):
 
 def steady(url, lock, **options):
     """50 sectors in the middle of an update; prints the bytes allocated."""
+    options.setdefault("resume", False)
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return f"""
 import gc, https_ota, micropython

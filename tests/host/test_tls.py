@@ -124,11 +124,8 @@ def test_the_4k_buffer_names_the_way_out(nginx, any_board):
         any_board.update(nginx.url("app.bin"), request_size=0)
         return
     message = any_board.refuse(nginx.url("app.bin"), request_size=0)
-    assert message == (
-        "OTAError: TLS_BUFFER: the server sent a TLS record larger than this firmware's input buffer "
-        "(4096 bytes): use ranged requests, request_size=3072, or firmware with "
-        "CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384"
-    )
+    assert message.startswith("OTAError: TLS_BUFFER: the server sent a TLS record larger than")
+    assert "(4096 bytes): leave request_size to None for ranges that fit" in message
 
 
 def test_long_chain_into_the_4k_buffer(www, root, any_board):

@@ -5,7 +5,6 @@ import http.server
 import os
 import shutil
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -27,7 +27,10 @@ class UnitFile(pytest.Module):
         for name in names:
             for interpreter in INTERPRETERS:
                 yield UnitItem.from_parent(
-                    self, name=f"{name}[{interpreter}]", function=name, interpreter=interpreter
+                    self,
+                    name=f"{name}[{interpreter}]",
+                    test_function=name,
+                    interpreter=interpreter,
                 )
 
 
@@ -38,9 +41,9 @@ class UnitFailure(Exception):
 class UnitItem(pytest.Item):
     """One test function on one interpreter, in a process and with a flash of its own."""
 
-    def __init__(self, *, function: str, interpreter: str, **kwargs):
+    def __init__(self, *, test_function: str, interpreter: str, **kwargs):
         super().__init__(**kwargs)
-        self.function = function
+        self.test_function = test_function
         self.interpreter = interpreter
 
     def runtest(self):
@@ -54,7 +57,7 @@ class UnitItem(pytest.Item):
             [
                 ROOT / "build" / self.interpreter / "micropython",
                 Path(__file__).with_name("runner.py"),
-                f"{self.path.stem}.{self.function}",
+                f"{self.path.stem}.{self.test_function}",
             ],
             env=env,
             cwd=work,

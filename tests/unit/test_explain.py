@@ -5,7 +5,14 @@ from errno import ENOMEM
 
 from fakenet import Clock
 from https_ota import OTAError, explain
-from https_ota.explain import as_text, connect_error, record_error, status_error, tls_buffer
+from https_ota.explain import (
+    as_text,
+    connect_error,
+    status_error,
+    tls_buffer,
+    tls_buffer_error,
+    too_big,
+)
 
 FUTURE = "\nThe certificate validity starts in the future\n"
 EXPIRED = "\nThe certificate validity has expired\n"
@@ -148,21 +155,20 @@ def test_handshake_message_too_big():
 
 def test_record_too_big():
     for number in (-29184, -28928):
-        e = record_error(OSError(number, "MBEDTLS_ERR_SSL_INVALID_RECORD"), 0)
-        assert e.code == OTAError.TLS_BUFFER
-        assert (
-            str(tls_buffer()) in e.detail and "CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" in e.detail
-        )
+        assert too_big(OSError(number, "MBEDTLS_ERR_SSL_INVALID_RECORD"))
+    for e in (OSError(104), OSError(-30592), OSError()):
+        assert not too_big(e)
 
 
 def test_record_too_big_tells_what_would_do():
-    for size, better in ((0, tls_buffer() * 3 // 4), (4096, 2048), (1000, 512), (512, 512)):
-        assert "request_size=%d" % better in record_error(OSError(-29184), size).detail
-
-
-def test_other_errors_are_no_record_errors():
-    for e in (OSError(104), OSError(-30592), OSError()):
-        assert record_error(e, 0) is None
+    for size, ranges in ((0, True), (512, True), (0, False), (2048, False)):
+        e = tls_buffer_error(size, ranges)
+        assert e.code == OTAError.TLS_BUFFER
+        assert "(%d bytes)" % tls_buffer() in e.detail
+        assert "CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" in e.detail
+    assert "512 bytes" in tls_buffer_error(512, True).detail
+    assert "request_size" in tls_buffer_error(0, True).detail
+    assert "ignores ranges" in tls_buffer_error(0, False).detail
 
 
 # -- statuses
@@ -176,34 +182,39 @@ def test_status_error_tells_number_reason_and_place():
         (416, "shorter"),
         (503, "later"),
     ):
-        e = status_error(status, "https://host/fw.bin", "")
+        e = status_error(status, "https://host/fw.bin", "", 0)
         assert e.code == OTAError.HTTP_STATUS
         assert str(status) in e.detail and word in e.detail and "https://host/fw.bin" in e.detail
 
 
 def test_unknown_statuses():
-    assert "client error" in status_error(418, "https://host/", "").detail
-    assert "server error" in status_error(599, "https://host/", "").detail
-    assert "expected 200 or 206" in status_error(300, "https://host/", "").detail
+    assert "client error" in status_error(418, "https://host/", "", 0).detail
+    assert "server error" in status_error(599, "https://host/", "", 0).detail
+    assert "expected 200 or 206" in status_error(300, "https://host/", "", 0).detail
 
 
 def test_query_is_not_shown():
-    assert "secret" not in status_error(403, "https://host/fw.bin?sig=secret&x?y", "").detail
+    assert "secret" not in status_error(403, "https://host/fw.bin?sig=secret&x?y", "", 0).detail
 
 
 def test_words_of_the_server():
     assert (
-        "the server says: no such key" in status_error(404, "https://host/", "no such key").detail
+        "the server says: no such key"
+        in status_error(404, "https://host/", "no such key", 0).detail
     )
     for page in ("<html><body>no", "<!DOCTYPE html>no", "<HTML>no"):
-        assert "says" not in status_error(404, "https://host/", page).detail
+        assert "says" not in status_error(404, "https://host/", page, 0).detail
+
+
+def test_server_that_says_when_to_come_back():
+    assert "in 30 s" in status_error(503, "https://host/", "", 30).detail
 
 
 # -- text
 
 
 def test_bytes_as_text():
-    assert as_text(b"hello\r\n\tworld!!", 14) == "hello world"
+    assert as_text(b"hello\r\n\tworld!!", 13) == "hello world"
     assert as_text(bytearray(b"a\x00bcdefgh"), 9) == "a.bcdefgh"
     assert as_text(b"", 0) == ""
     assert as_text(b"   \r\n", 5) == ""

@@ -629,11 +629,69 @@ def test_close_is_harmless_twice():
     assert not conn.ready()
 
 
-def test_silent_until_the_first_byte():
-    conn = answer(b"H")
-    assert conn.silent()
-    fails(OTAError.DISCONNECTED, conn.response)
-    assert not conn.silent()
-    conn = answer(b"")
-    fails(OTAError.DISCONNECTED, conn.response)
-    assert conn.silent()
+# -- which file, and when to come back
+
+
+def head(lines):
+    conn = answer(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 0\r\n\r\n")
+    conn.response()
+    return conn
+
+
+def test_validators():
+    conn = head(b'ETag: "a-1"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n')
+    assert conn.etag == b'"a-1"' and conn.modified == b"Mon, 01 Jan 2024 00:00:00 GMT"
+    assert head(b'etag:W/"a"\r\n').etag == b'W/"a"'
+    assert head(b"").etag is head(b"").modified is None
+
+
+def test_validators_that_can_not_be_sent_back():
+    for value in (b'"' + b"x" * 300 + b'"', b'"\xff"', b'"\x01"', b'"a\rX: y"', b""):
+        assert head(b"ETag: " + value + b"\r\n").etag is None, value
+
+
+def test_validators_do_not_outlive_their_response():
+    conn = answer(
+        OK + b'ETag: "a"\r\nContent-Length: 0\r\n\r\n' + OK + b"Content-Length: 0\r\n\r\n"
+    )
+    conn.response()
+    conn.response()
+    assert conn.etag is None
+
+
+def test_the_same_validator_again_is_the_same_object():
+    one = OK + b'ETag: "a-1"\r\nContent-Length: 0\r\n\r\n'
+    for value, same in ((b'"a-1"', True), (b'"a-2"', False), (b'"a-11"', False), (b'"a-"', False)):
+        conn = answer(one + OK + b"ETag: " + value + b"\r\nContent-Length: 0\r\n\r\n")
+        conn.response()
+        first = conn.etag
+        conn.response()
+        assert conn.etag == value and (conn.etag is first) == same
+
+
+def test_retry_after():
+    assert head(b"Retry-After: 120\r\n").retry_after == 120
+    for value in (b"", b"Wed, 21 Oct 2026 07:28:00 GMT", b"-5", b" " * 300):
+        assert head(b"Retry-After:" + value + b"\r\n").retry_after == 0, value
+    assert head(b"").retry_after == 0
+
+
+def test_length_of_the_head():
+    data = OK + b"Content-Length: 3\r\nX: y\r\n\r\n"
+    conn = answer(data + b"abc")
+    conn.response()
+    assert conn.head_size == len(data)
+
+
+def test_reading_no_more_than_is_wanted():
+    for data in (
+        b"Content-Length: 6\r\n\r\nabcdef",
+        b"\r\nabcdef",
+        b"Transfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
+    ):
+        conn = answer(OK + data)
+        conn.response()
+        buf = bytearray(10)
+        assert conn.readinto(buf, 2) == 2 and buf[:3] == b"ab\0"
+        assert conn.readinto(buf, 4) == 4 and buf[:4] == b"cdef"
+        assert conn.readinto(buf, 4) == 0
