@@ -60,12 +60,12 @@ class Board:
 
     def update(self, url: str, **options: object) -> str:
         """Install from a URL, with the CA in ca.pem beside the flash file unless cadata is given."""
-        return self.run(self._update(url, options))
+        return self.run(self.code(url, **options))
 
     def refuse(self, url: str, **options: object) -> str:
         """Return the message of an update that must fail."""
         before = self.boots_from()
-        message = self.fail(self._update(url, options))
+        message = self.fail(self.code(url, **options))
         assert self.boots_from() == before, "the boot selection changed"
         return message
 
@@ -83,7 +83,8 @@ class Board:
         flash = self.flash.read_bytes()
         return flash[0xD000:0xD020] + flash[0xE000:0xE020]
 
-    def _update(self, url: str, options: dict[str, object]) -> str:
+    def code(self, url: str, **options: object) -> str:
+        """Return the update as a user types it."""
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         if "cadata" not in options:
             given += ", cadata=open('ca.pem').read()"

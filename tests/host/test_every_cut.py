@@ -1,0 +1,78 @@
+"""The power fails in the middle of every flash operation of an update; torn sectors stay behind.
+
+After each cut the board starts a valid firmware, and the next update ends well.
+"""
+
+import shutil
+
+import images
+import pytest
+import servers
+from board import VALID, Board
+from conftest import make_board
+
+CUT = 75  # the board's exit status then
+SIZE = 84_000  # 21 sectors: one record of how far it has come
+
+
+@pytest.fixture
+def plain(www):
+    """TLS has no part in this."""
+    (www / "app.bin").write_bytes(images.app_image(size=SIZE, version="2.0.0", seed=9))
+    with servers.Nginx(www) as server:
+        yield server
+
+
+def cut_everywhere(start, folder, url, fetched, **options) -> int:
+    """Run an update from flash file `start` once for each operation, cut there; return how many there are."""
+    options |= {"cadata": None, "insecure": True}
+    board = Board(folder / "cut.bin")
+    n = 0
+    while True:
+        n += 1
+        shutil.copyfile(start, board.flash)
+        done = board.start(board.code(url, **options), SIM_CUT=str(n))
+        if done.returncode == 0:
+            return n - 1
+        assert done.returncode == CUT, f"cut {n}: {done.stdout}{done.stderr}"
+        running = board.running()
+        # Before the switch the old one runs; from the switch on, either.
+        assert running.version in ("1.0.0", "2.0.0"), f"cut {n}"
+        if running.version == "2.0.0":
+            board.run("import https_ota; https_ota.confirm()")
+            assert board.running().state == VALID
+            continue
+        assert running == ("1.0.0", "ota_0", VALID), f"cut {n}"
+        before = fetched()
+        board.update(url, **options)
+        again = fetched() - before
+        assert again <= SIZE + 4096, f"cut {n}: {again} bytes fetched"
+        assert board.running().version == "2.0.0", f"cut {n}"
+
+
+@pytest.mark.parametrize("request_size", [0, 4096])
+def test_cut_in_every_operation(tmp_path, root, plain, record_property, request_size):
+    start = make_board(tmp_path, root, "sim").flash
+    url = plain.url("app.bin")
+    cuts = cut_everywhere(
+        start, tmp_path, url, lambda: sum(r.sent for r in plain.requests()), request_size=request_size
+    )
+    record_property("cuts", cuts)
+    assert cuts > 2 * SIZE // 4096
+
+
+def test_cut_in_every_operation_of_a_resumed_update(tmp_path, root, plain, record_property):
+    board = make_board(tmp_path, root, "sim")
+    options = {"cadata": None, "insecure": True, "request_size": 4096}
+    url = plain.url("app.bin")
+    # Far enough for a record, not to the end.
+    assert board.start(board.code(url, **options), SIM_CUT="45").returncode == CUT
+    before = sum(r.sent for r in plain.requests())
+    left = tmp_path / "left.bin"
+    shutil.copyfile(board.flash, left)
+    cuts = cut_everywhere(
+        left, tmp_path, url, lambda: sum(r.sent for r in plain.requests()), request_size=4096
+    )
+    record_property("cuts", cuts)
+    assert cuts > 8
+    assert before > 65536
