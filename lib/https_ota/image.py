@@ -283,6 +283,10 @@ class Checker:
             "the image needs more than %d bytes, the slot has %d" % (end, self._limit),
         )
 
+    def least(self):
+        """How long the image is at least, by what has been seen of it."""
+        return self.length or self.pos + self._left + 1
+
     def finish(self):
         """Raise OTAError unless a whole image has gone past, and its hash, whose SHA-256, if it has one, is right."""
         if self._state != _TRAILER:

@@ -246,6 +246,7 @@ class OTA:
         status = self._download.open(position, validator, total, held and held[5])
         if status == 304 and held and held[0] == self._slot.number:
             if self._slot_holds(held[1], held[2], held[4]):
+                self._source_close()
                 return _SUCCESS
             status = self._download.open()
         if status in (204, 304):
@@ -427,7 +428,7 @@ class OTA:
             if self._index & _SAVE_MASK == 0:
                 self._resume.save(self._index * SECTOR)
         if self._download is not None and self._download.total is None:
-            self._download.least = self._checker.length
+            self._download.least = self._checker.least()
         if self._wdt:
             self._wdt.feed()
         if self._progress:

@@ -55,7 +55,11 @@ def test_cut_in_every_operation(tmp_path, root, plain, record_property, request_
     start = make_board(tmp_path, root, "sim").flash
     url = plain.url("app.bin")
     cuts = cut_everywhere(
-        start, tmp_path, url, lambda: sum(r.sent for r in plain.requests()), request_size=request_size
+        start,
+        tmp_path,
+        url,
+        lambda: sum(r.sent for r in plain.requests()),
+        request_size=request_size,
     )
     record_property("cuts", cuts)
     assert cuts > 2 * SIZE // 4096

@@ -90,6 +90,8 @@ ssl.openssl.ssl-conf-cmd = ("MinProtocol" => "TLSv1.2", "MaxProtocol" => "TLSv1.
 class PythonServer(Server):
     """What `python -m http.server` serves files with, over TLS: HTTP/1.0, no ranges."""
 
+    _listener: http.server.ThreadingHTTPServer | None = None
+
     def __init__(self, root: Path, identity: certs.Identity) -> None:
         super().__init__(identity)
         self.root = root
@@ -132,11 +134,11 @@ class PythonServer(Server):
         self._listener.server_close()
         self._listener = None
 
-    _listener: http.server.ThreadingHTTPServer | None = None
-
 
 class Aiohttp(Server):
     """aiohttp's static files, which are web.FileResponse."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, root: Path, identity: certs.Identity) -> None:
         super().__init__(identity)
@@ -168,8 +170,6 @@ class Aiohttp(Server):
 
     def _run(self, coroutine) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
-
-    _loop: asyncio.AbstractEventLoop | None = None
 
 
 class Entry(NamedTuple):

@@ -1,5 +1,8 @@
 # ota.py: the session, from begin() to finish(), fed from streams and canned answers.
 
+from binascii import hexlify
+from hashlib import sha256
+
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
 from https_ota import OTA, OTAError, running_info, update
@@ -425,6 +428,133 @@ def test_bad_arguments_are_found_before_anything_is_done():
         raises(ValueError, OTA, url)
     raises(ValueError, OTA(URL).begin)
     assert net.addresses == []
+
+
+def test_expected_file():
+    data = firmware() + b"more"
+    digest = sha256(data).digest()
+    for options in (
+        {"sha256": digest},
+        {"sha256": hexlify(digest).decode()},
+        {"size": len(data)},
+        {"sha256": digest, "size": len(data)},
+    ):
+        target().writeblocks(0, bytes(SECTOR))
+        install(Stream(data), **options)
+        assert content(len(data)) == data
+
+
+def test_unexpected_file():
+    data = firmware()
+    other = firmware(seed=5)
+    assert "SHA-256" in refused(OTAError.DIGEST, Stream(other), sha256=sha256(data).digest())
+    # One byte behind the image, which its own hash does not see.
+    refused(OTAError.DIGEST, Stream(data + b"\0"), sha256=sha256(data).digest())
+    assert str(len(data)) in refused(OTAError.SIZE, Stream(data + b"\0"), size=len(data))
+    assert str(len(data)) in refused(OTAError.TRUNCATED, Stream(data), size=len(data) - 16)
+
+
+def test_unexpected_length_is_found_at_once():
+    data = firmware()
+    net = use(Net(answer(data)))
+    ota = OTA(URL, insecure=True, size=len(data) + 1)
+    detail = fails(OTAError.SIZE, ota.begin)
+    assert str(len(data)) in detail and str(len(data) + 1) in detail
+    assert net.open == 0
+
+
+def test_digests_are_checked():
+    for digest in (b"", b"x" * 31, "00" * 31, "0" * 63, "zz" * 32):
+        raises(ValueError, OTA, Stream(b""), sha256=digest)
+
+
+def test_running_file_is_not_installed_again():
+    running = Partition(Partition.RUNNING)
+    buf = bytearray(5000)
+    running.readblocks(0, buf, 0)
+    before = boots()
+    # What lies there begins so; that it is no whole image does not matter here.
+    assert OTA(Stream(b""), sha256=sha256(buf).digest(), size=5000).begin() is None
+    assert boots() == before
+
+
+def test_file_in_the_slot_is_not_received_again():
+    data = firmware()
+    first = OTA(Stream(data))
+    receive(first)
+    first.abort()
+    source = Stream(data)
+    ota = OTA(source, sha256=sha256(data).digest(), size=len(data))
+    assert ota.begin().version == "1.2.3"
+    assert ota.perform() is False
+    assert ota.is_complete_data_received()
+    ota.finish()
+    assert source.reads == 0
+    assert Partition(Partition.BOOT).info()[4] == ota.slot
+
+
+def test_file_in_the_slot_with_a_bit_flipped_is_received_again():
+    data = firmware()
+    first = OTA(Stream(data))
+    receive(first)
+    first.abort()
+    target().writeblocks(1, b"\0", 77)
+    source = Stream(data)
+    install(source, sha256=sha256(data).digest(), size=len(data))
+    assert source.at == len(data)
+    assert content(len(data)) == data
+
+
+class Watchdog:
+    def __init__(self):
+        self.fed = 0
+
+    def feed(self):
+        self.fed += 1
+
+
+def test_watchdog_is_fed_each_sector():
+    wdt = Watchdog()
+    ota = OTA(Stream(firmware(9000)), wdt=wdt)
+    ota.begin()
+    for _ in range(3):
+        before = wdt.fed
+        ota.perform()
+        assert wdt.fed > before
+    before = wdt.fed
+    ota.finish()
+    assert wdt.fed >= before + 3
+
+
+class Station:
+    PM_NONE = 0
+
+    def __init__(self):
+        self.pm = 2
+
+    def config(self, name=None, pm=None):
+        if name is not None:
+            assert name == "pm"
+            return self.pm
+        self.pm = pm
+
+
+def test_power_saving_is_off_meanwhile():
+    for end in ("abort", "finish"):
+        wlan = Station()
+        ota = OTA(Stream(firmware()), wlan=wlan)
+        assert wlan.pm == 2
+        receive(ota)
+        assert wlan.pm == 0
+        getattr(ota, end)()
+        assert wlan.pm == 2
+
+
+def test_power_saving_is_on_again_after_an_error():
+    for data in (b"<html>", firmware()[:5000]):
+        wlan = Station()
+        raises(OTAError, receive, OTA(Stream(data), wlan=wlan))
+        assert wlan.pm == 2
 
 
 # -- downloads

@@ -1,0 +1,363 @@
+"""What servers and networks do wrong, one thing at a time, and what comes of it."""
+
+import hashlib
+
+import images
+import pytest
+from board import PENDING_VERIFY
+from faults import FaultServer, before, chunked, cut, head, raw, status
+
+DATA = images.app_image(size=30_000, version="2.0.0", seed=4)
+OTHER = images.app_image(size=30_000, version="3.0.0", seed=5)
+OK = "2.0.0"
+
+
+def whole(peer, reply):
+    """200 and the whole file, whatever was asked for."""
+    reply.status, reply.body = 200, DATA
+    reply.headers.pop("Content-Range", None)
+    reply.headers["Content-Length"] = str(len(DATA))
+
+
+def until_close(peer, reply):
+    """HTTP/1.0 without a length."""
+    reply.line = "HTTP/1.0 200 OK"
+    reply.headers = {}
+    peer.send(reply.head() + DATA)
+    peer.close()
+    return True
+
+
+def cut_until_close(peer, reply):
+    reply.line = "HTTP/1.0 200 OK"
+    reply.headers = {}
+    peer.send(reply.head() + DATA[:15000])
+    peer.close()
+    return True
+
+
+def drip(peer, reply):
+    """One byte a packet, for a while."""
+    text = reply.head() + reply.body
+    for i in range(300):
+        peer.send(text[i : i + 1])
+    peer.send(text[300:])
+    return True
+
+
+def shorter(peer, reply):
+    """A shorter range than asked for, which a server may send."""
+    reply.body = reply.body[:1000]
+    first = int(reply.headers["Content-Range"].split()[1].split("-")[0])
+    reply.headers["Content-Range"] = f"bytes {first}-{first + 999}/{len(DATA)}"
+    reply.headers["Content-Length"] = "1000"
+
+
+PLAIN = 0
+RANGED = 4096
+PROTOCOL = "OTAError: HTTP_PROTOCOL: "
+GONE = "OTAError: DISCONNECTED: "
+
+# name: (request_size, faults by request, the version that runs then or how the error begins)
+CASES = {
+    # connections that end
+    "cut-before-the-head": (PLAIN, {1: cut(0)}, OK),
+    "cut-in-the-status-line": (PLAIN, {1: cut(9)}, OK),
+    "cut-in-the-head": (PLAIN, {1: cut(40)}, OK),
+    "cut-after-the-head": (PLAIN, {1: cut(80)}, OK),
+    "cut-in-the-image-header": (PLAIN, {1: cut(200)}, OK),
+    "cut-in-the-body": (PLAIN, {1: cut(15_000)}, OK),
+    "cut-before-the-last-byte": (PLAIN, {1: cut(len(DATA) + 70)}, OK),
+    "cut-three-times": (PLAIN, {1: cut(9000), 2: cut(9000), 3: cut(9000)}, OK),
+    "reset-before-the-head": (PLAIN, {1: cut(0, "reset")}, OK),
+    "reset-in-the-body": (PLAIN, {1: cut(15_000, "reset")}, OK),
+    "dropped-in-the-body": (PLAIN, {1: cut(15_000, "drop")}, OK),
+    "stall-before-the-head": (PLAIN, {1: cut(0, "stall")}, OK),
+    "stall-in-the-head": (PLAIN, {1: cut(30, "stall")}, OK),
+    "stall-in-the-body": (PLAIN, {1: cut(15_000, "stall")}, OK),
+    "ranged-cut-in-the-head": (RANGED, {3: cut(20)}, OK),
+    "ranged-cut-in-the-body": (RANGED, {3: cut(1000)}, OK),
+    "ranged-cut-in-every-range": (RANGED, {n: cut(2000) for n in range(1, 60, 2)}, OK),
+    "ranged-reset": (RANGED, {2: cut(1000, "reset")}, OK),
+    "ranged-stall": (RANGED, {4: cut(1000, "stall")}, OK),
+    "ranged-idle-connection-is-closed": (RANGED, {3: cut(0)}, OK),
+    "cut-for-ever": (PLAIN, {0: cut(0)}, GONE),
+    "cut-for-ever-in-the-head": (RANGED, {0: cut(30)}, GONE),
+    "drip": (PLAIN, {1: drip}, OK),
+    # bodies without a length
+    "until-close": (PLAIN, {1: until_close}, OK),
+    "until-close-to-a-range": (RANGED, {1: until_close}, OK),
+    "until-close-cut-then-a-length": (PLAIN, {1: cut_until_close}, OK),
+    "until-close-cut-then-until-close": (PLAIN, {1: cut_until_close, 2: until_close}, OK),
+    "until-close-cut-for-ever": (PLAIN, {0: cut_until_close}, "OTAError: "),
+    # answers to ranges
+    "200-to-the-first-range": (RANGED, {1: whole}, OK),
+    "200-to-a-later-range": (RANGED, {3: whole}, OK),
+    "200-to-every-range": (RANGED, {0: whole}, OK),
+    "200-when-going-on": (PLAIN, {1: cut(15_000), 2: whole}, OK),
+    "shorter-ranges": (RANGED, {2: shorter, 3: shorter}, OK),
+    "206-to-a-plain-get": (
+        PLAIN,
+        {1: status(206, DATA[:99], Content_Range="bytes 0-98/30000")},
+        PROTOCOL,
+    ),
+    "206-without-content-range": (RANGED, {2: head(Content_Range="")}, PROTOCOL),
+    "206-wrong-start": (RANGED, {2: head(Content_Range="bytes 0-4095/30000")}, PROTOCOL),
+    "206-wrong-end": (RANGED, {2: head(Content_Range="bytes 4096-9999/30000")}, PROTOCOL),
+    "206-end-before-start": (RANGED, {2: head(Content_Range="bytes 4096-100/30000")}, PROTOCOL),
+    "206-end-beyond-the-total": (RANGED, {1: head(Content_Range="bytes 0-4095/4000")}, PROTOCOL),
+    "206-unknown-total": (RANGED, {1: head(Content_Range="bytes 0-4095/*")}, PROTOCOL),
+    "206-length-contradicts": (RANGED, {2: head(Content_Length="4000")}, PROTOCOL),
+    "206-other-unit": (RANGED, {2: head(Content_Range="pages 1-2/3")}, PROTOCOL),
+    "206-range-is-junk": (RANGED, {2: head(Content_Range="bytes a-b/c")}, PROTOCOL),
+    # heads
+    "100-continue": (PLAIN, {1: before(b"HTTP/1.1 100 Continue\r\n\r\n")}, OK),
+    "103-early-hints": (RANGED, {0: before(b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n")}, OK),
+    "101-unasked": (PLAIN, {1: status(101)}, PROTOCOL),
+    "endless-header": (PLAIN, {1: head(X_Long="x" * 20_000)}, PROTOCOL),
+    "endless-headers": (PLAIN, {1: head(**{f"X{i}": "y" * 90 for i in range(200)})}, PROTOCOL),
+    "endless-interim-responses": (PLAIN, {1: before(b"HTTP/1.1 100 C\r\n\r\n" * 2000)}, PROTOCOL),
+    "header-of-15-KiB": (PLAIN, {1: head(X_Long="x" * 15_000)}, OK),
+    "header-names-in-capitals": (
+        PLAIN,
+        {1: head(CONTENT_LENGTH=str(len(DATA)), Content_Length="")},
+        OK,
+    ),
+    "no-http": (PLAIN, {1: raw(b"SSH-2.0-OpenSSH_9.2\r\n")}, PROTOCOL),
+    "http-2": (PLAIN, {1: raw(b"HTTP/2.0 200 OK\r\n\r\n")}, PROTOCOL),
+    "status-is-no-number": (PLAIN, {1: raw(b"HTTP/1.1 abc OK\r\n\r\n")}, PROTOCOL),
+    "status-999": (PLAIN, {1: raw(b"HTTP/1.1 999 OK\r\n\r\n")}, PROTOCOL),
+    "header-without-colon": (PLAIN, {1: raw(b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n")}, PROTOCOL),
+    "length-is-no-number": (PLAIN, {1: head(Content_Length="many")}, PROTOCOL),
+    "length-is-negative": (PLAIN, {1: head(Content_Length="-1")}, PROTOCOL),
+    "length-is-huge": (PLAIN, {1: head(Content_Length="99999999999999999999")}, PROTOCOL),
+    "gzip-nobody-asked-for": (PLAIN, {1: head(Content_Encoding="gzip")}, PROTOCOL),
+    "unknown-transfer-encoding": (PLAIN, {1: head(Transfer_Encoding="gzip, chunked")}, PROTOCOL),
+    # chunks
+    "chunks": (PLAIN, {1: chunked(sizes=(1, 10, 4000))}, OK),
+    "chunks-with-trailer": (PLAIN, {1: chunked(end=b"0\r\nX-Sum: 1\r\n\r\n")}, OK),
+    "chunks-with-extension": (
+        PLAIN,
+        {1: chunked(spoil=lambda c: c.replace(b"\r\n", b";x=y\r\n", 1))},
+        OK,
+    ),
+    "chunk-size-is-junk": (PLAIN, {1: chunked(spoil=lambda c: b"zz" + c)}, PROTOCOL),
+    "chunk-size-is-huge": (PLAIN, {1: chunked(spoil=lambda c: b"fffffffff" + c)}, PROTOCOL),
+    "chunk-longer-than-its-size": (
+        PLAIN,
+        {1: chunked(spoil=lambda c: c[:-2] + b"!!\r\n")},
+        PROTOCOL,
+    ),
+    "chunks-cut": (PLAIN, {1: chunked(end=b"")}, OK),
+    # errors that pass, and errors that don't
+    "503-once": (PLAIN, {1: status(503)}, OK),
+    "503-with-retry-after": (PLAIN, {1: status(503, Retry_After="1")}, OK),
+    "429-with-a-date": (PLAIN, {1: status(429, Retry_After="Mon, 23 Nov 2026 10:00:00 GMT")}, OK),
+    "500-in-the-middle": (RANGED, {4: status(500)}, OK),
+    "408-then-502": (RANGED, {3: status(408), 4: status(502)}, OK),
+    "503-for-ever": (PLAIN, {0: status(503)}, "OTAError: HTTP_STATUS: "),
+    "503-come-back-tomorrow": (
+        PLAIN,
+        {0: status(503, Retry_After="86400")},
+        "OTAError: HTTP_STATUS: ",
+    ),
+    "404": (PLAIN, {1: status(404)}, "OTAError: HTTP_STATUS: "),
+    "404-in-the-middle": (RANGED, {3: status(404)}, "OTAError: HTTP_STATUS: "),
+    "403-in-the-middle": (RANGED, {3: status(403)}, "OTAError: HTTP_STATUS: "),
+    "redirect-loop": (
+        PLAIN,
+        {0: status(302, Location="/again")},
+        "OTAError: REDIRECT: more than 5",
+    ),
+    "redirect-to-ftp": (PLAIN, {1: status(302, Location="ftp://x/y")}, "OTAError: REDIRECT: "),
+    "redirect-without-location": (PLAIN, {1: status(302)}, "OTAError: REDIRECT: "),
+    "redirect-in-the-middle": (RANGED, {3: status(307, Location="/other")}, OK),
+    "location-of-3-KiB": (
+        PLAIN,
+        {1: status(301, Location="/" + "x" * 3000)},
+        "OTAError: REDIRECT: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fault(board, name):
+    request_size, by_request, expected = CASES[name]
+    options = {"cadata": None, "insecure": True, "request_size": request_size, "timeout_s": 1}
+    options["stall_s"] = 3
+    with FaultServer(DATA, by_request) as server:
+        if expected == OK:
+            board.update(server.url("app.bin"), **options)
+            assert board.running() == (OK, "ota_1", PENDING_VERIFY)
+            flash = board.flash.read_bytes()
+            assert flash[0x190000 : 0x190000 + len(DATA)] == DATA
+        else:
+            message = board.refuse(server.url("app.bin"), **options)
+            assert message.startswith(expected), message
+
+
+@pytest.mark.parametrize("request_size", [PLAIN, RANGED])
+def test_file_is_replaced_meanwhile(board, request_size):
+    """The new one is fetched from its beginning; nothing of the old one is left."""
+    by_request = {}
+    with FaultServer(DATA, by_request) as server:
+
+        def replace(peer, reply):
+            server.data, server.etag = OTHER, '"v2"'
+            return cut(9000)(peer, reply)
+
+        by_request[2 if request_size else 1] = replace
+        board.update(server.url("app.bin"), cadata=None, insecure=True, request_size=request_size)
+    assert board.running().version == "3.0.0"
+    assert board.flash.read_bytes()[0x190000 : 0x190000 + len(OTHER)] == OTHER
+
+
+def test_file_that_keeps_changing(board):
+    by_request = {}
+    with FaultServer(DATA, by_request) as server:
+
+        def replace(peer, reply):
+            server.etag = f'"{len(server.requests)}"'
+            return cut(9000)(peer, reply)
+
+        by_request[0] = replace
+        message = board.refuse(server.url("app.bin"), cadata=None, insecure=True)
+    assert message.startswith("OTAError: CHANGED: ")
+
+
+def test_file_shrinks_meanwhile(board):
+    """The rest of the old one is beyond the new one's end: 416."""
+    small = images.app_image(size=8_000, version="3.0.0")
+    by_request = {}
+    with FaultServer(DATA, by_request, etag="") as server:
+
+        def replace(peer, reply):
+            server.data = small
+
+        by_request[3] = replace
+        board.update(server.url("app.bin"), cadata=None, insecure=True, request_size=RANGED)
+    assert board.running().version == "3.0.0"
+
+
+def test_deadline(board):
+    with FaultServer(DATA, {0: cut(0, "stall")}) as server:
+        message = board.refuse(
+            server.url("app.bin"), cadata=None, insecure=True, timeout_s=1, deadline_s=2
+        )
+    assert message.startswith("OTAError: DEADLINE: not done after 2 s: 0 of None bytes have come")
+
+
+def test_same_file_is_not_fetched_again_when_it_runs(board):
+    with FaultServer(DATA, {}) as server:
+        url = server.url("app.bin")
+        board.update(url, cadata=None, insecure=True)
+        board.run("import https_ota; https_ota.confirm()")
+        sent = server.sent
+        assert board.update(url, cadata=None, insecure=True) == "None\n"
+        assert server.sent == sent
+        server.data, server.etag = OTHER, '"v2"'
+        board.update(url, cadata=None, insecure=True)
+    assert board.running() == ("3.0.0", "ota_0", PENDING_VERIFY)
+
+
+def test_slot_that_holds_the_file_is_not_fetched_again(board):
+    """It was rolled back, and the application wants it once more."""
+    with FaultServer(DATA, {}) as server:
+        url = server.url("app.bin")
+        board.update(url, cadata=None, insecure=True)
+        assert board.running().version == "2.0.0"
+        assert board.running().version == "1.0.0"
+        sent = server.sent
+        board.update(url, cadata=None, insecure=True)
+        assert server.sent == sent
+        assert board.running().version == "2.0.0"
+
+
+def test_slot_that_was_damaged_since_is_fetched_again(board):
+    with FaultServer(DATA, {}) as server:
+        url = server.url("app.bin")
+        board.update(url, cadata=None, insecure=True)
+        board.running()
+        board.running()
+        flash = bytearray(board.flash.read_bytes())
+        flash[0x190000 + 20_000] ^= 1
+        board.flash.write_bytes(flash)
+        board.update(url, cadata=None, insecure=True)
+    assert board.running().version == "2.0.0"
+
+
+def test_known_by_size_and_sha256(board):
+    digest = hashlib.sha256(DATA).hexdigest()
+    options = {"cadata": None, "insecure": True, "sha256": digest, "size": len(DATA)}
+    with FaultServer(DATA, {}) as server:
+        url = server.url("app.bin")
+        board.update(url, **options)
+        # Rolled back, it is still in the slot.
+        assert [board.running().version for _ in range(2)] == ["2.0.0", "1.0.0"]
+        board.update(url, **options)
+        assert len(server.requests) == 1
+        # This start runs it.
+        board.run("import https_ota; https_ota.confirm()")
+        assert board.update(url, **options) == "None\n"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("wrong", ["sha256", "size"])
+def test_not_the_file_expected(board, wrong):
+    options = {"sha256": hashlib.sha256(DATA).hexdigest(), "size": len(DATA)}
+    options[wrong] = {"sha256": "00" * 32, "size": len(DATA) - 16}[wrong]
+    with FaultServer(DATA, {}) as server:
+        message = board.refuse(server.url("app.bin"), cadata=None, insecure=True, **options)
+    code = {"sha256": "DIGEST", "size": "SIZE"}[wrong]
+    assert message.startswith(f"OTAError: {code}: ")
+
+
+def test_presigned_url_that_expires(board):
+    """403 from where a redirect led: back to the first URL, which gives a new one."""
+    links = []
+
+    def link(peer, reply):
+        links.append(f"/store?signature={len(links)}")
+        status(302, Location=links[-1])(peer, reply)
+
+    by_request = {1: link, 4: status(403), 5: link}
+    with FaultServer(DATA, by_request) as server:
+        board.update(server.url("app.bin"), cadata=None, insecure=True, request_size=RANGED)
+        paths = [r.split()[1].decode() for r in server.requests]
+    assert paths[:6] == ["/app.bin", *[links[0]] * 3, "/app.bin", links[1]]
+    assert board.running().version == "2.0.0"
+
+
+def test_progress_goes_on_after_a_reset(board):
+    """64 KiB at most come twice."""
+    large = images.app_image(size=300_000, version="2.0.0", seed=8)
+    with FaultServer(large, {}) as server:
+        code = board.code(server.url("app.bin"), cadata=None, insecure=True, request_size=RANGED)
+        assert board.start(code, SIM_CUT="120").returncode == 75
+        assert 150_000 < server.sent < 280_000
+        board.run(code)
+        assert server.sent <= len(large) + 65536 + RANGED
+        assert b"If-Range" in server.requests[-1]
+    assert board.running().version == "2.0.0"
+
+
+@pytest.mark.parametrize("what", ["other file", "no validator", "flash changed", "other url"])
+def test_record_that_does_not_fit(board, what):
+    """It is not relied on: the update starts at the beginning."""
+    large = images.app_image(size=300_000, version="2.0.0", seed=8)
+    with FaultServer(large, {}, etag="" if what == "no validator" else '"v1"') as server:
+        url = server.url("app.bin")
+        code = board.code(url, cadata=None, insecure=True, request_size=RANGED)
+        assert board.start(code, SIM_CUT="120").returncode == 75
+        before = server.sent
+        if what == "other file":
+            server.etag = '"v2"'
+        if what == "flash changed":
+            flash = bytearray(board.flash.read_bytes())
+            flash[0x190000 + 50_000] ^= 0x10
+            board.flash.write_bytes(flash)
+        if what == "other url":
+            url += "2"
+        board.update(url, cadata=None, insecure=True, request_size=RANGED)
+        assert server.sent - before >= len(large)
+    assert board.running().version == "2.0.0"

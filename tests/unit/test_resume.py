@@ -1,0 +1,372 @@
+# resume.py: the records of an update that was broken off, and of the last that was finished; and going on.
+
+from hashlib import sha256
+from struct import pack
+
+from esp32 import NVS, Partition
+from fakenet import Net, raises, use
+from https_ota import OTA, running_info
+from https_ota.hot import sums
+from https_ota.resume import Resume
+from makeimage import descriptor, header
+
+URL = "https://host/fw.bin"
+TAG = b'"a-1"'
+SECTOR = 4096
+
+
+def forget():
+    nvs = NVS("https_ota")
+    for key in ("part", "done"):
+        try:
+            nvs.erase_key(key)
+        except OSError:
+            pass
+    nvs.commit()
+
+
+def begun(done=8192, total=20000, validator=TAG, url=URL, slot=1):
+    """Leave the record of an update that was broken off; return its sums."""
+    resume = Resume(url, slot)
+    resume.bind(total, validator)
+    resume.start_sums()
+    sums(bytearray(range(64)), 64, resume.sums)
+    resume.save(done)
+    return bytes(resume.sums)
+
+
+def finished(url=URL, slot=1, validator=TAG):
+    resume = Resume(url, slot)
+    resume.bind(20000, validator)
+    resume.finish(20000, 19968, b"elf-hash" * 4, bytes(range(64)), validator)
+
+
+# -- an update that was broken off
+
+
+def test_no_record():
+    forget()
+    assert Resume(URL, 1).load() == 0
+    assert Resume(URL, 1).held() is None
+
+
+def test_record_of_a_part():
+    expected = begun()
+    resume = Resume(URL, 1)
+    assert resume.load() == 8192
+    assert (resume.total, resume.validator, resume.expected) == (20000, TAG, expected)
+
+
+def test_later_record_takes_the_place_of_the_earlier():
+    begun(4096)
+    begun(12288)
+    assert Resume(URL, 1).load() == 12288
+
+
+def test_record_is_of_one_url():
+    begun()
+    for url in ("https://host/other.bin", "https://other/fw.bin", "https://host/fw.bi"):
+        assert Resume(url, 1).load() == 0, url
+
+
+def test_query_does_not_tell_files_apart():
+    # Each presigned URL has another; the validator tells.
+    begun(url=URL + "?sig=1")
+    assert Resume(URL + "?sig=2", 1).load() == 8192
+
+
+def test_record_is_of_one_slot():
+    begun(slot=1)
+    assert Resume(URL, 0).load() == 0
+
+
+def test_no_record_of_what_can_not_be_recognised():
+    for total, validator in ((None, TAG), (20000, None), (20000, b"x" * 129)):
+        forget()
+        begun(total=total, validator=validator)
+        assert Resume(URL, 1).load() == 0
+
+
+def test_longest_validator():
+    begun(validator=b"x" * 128)
+    resume = Resume(URL, 1)
+    assert resume.load() == 8192 and resume.validator == b"x" * 128
+
+
+def test_forgetting():
+    begun()
+    resume = Resume(URL, 1)
+    resume.load()
+    resume.clear()
+    assert Resume(URL, 1).load() == 0
+    # Nothing more is recorded by a session that has forgotten.
+    resume.save(4096)
+    assert Resume(URL, 1).load() == 0
+    resume.clear()
+
+
+def test_broken_records():
+    begun()
+    nvs = NVS("https_ota")
+    buf = bytearray(220)
+    n = nvs.get_blob("part", buf)
+    good = bytes(buf[:n])
+    for bad in (good[:-1], good + b"x", good[:20], good[:1], b"\0" + good[1:], b"\xff" * 220):
+        nvs.set_blob("part", bad)
+        assert Resume(URL, 1).load() == 0, bad
+
+
+def test_saving_allocates_nothing():
+    import micropython
+
+    resume = Resume(URL, 1)
+    resume.bind(20000, TAG)
+    resume.start_sums()
+    resume._set = lambda key, data: None  # the chip's NVS is C, the SIM board's is not
+    micropython.heap_lock()
+    try:
+        resume.save(65536)
+    finally:
+        micropython.heap_unlock()
+
+
+# -- one that was finished
+
+
+def test_record_of_what_is_held():
+    forget()
+    begun()
+    finished()
+    assert Resume(URL, 1).held() == (1, 20000, 19968, b"elf-hash", bytes(range(64)), TAG)
+    assert Resume(URL, 1).load() == 0
+
+
+def test_record_of_what_is_held_is_for_either_slot_but_one_url():
+    forget()
+    finished(slot=1)
+    assert Resume(URL, 0).held()[0] == 1
+    assert Resume("https://host/other.bin", 1).held() is None
+
+
+def test_overwriting_the_slot_forgets_what_it_held():
+    forget()
+    finished(slot=1)
+    Resume(URL, 0).overwrite()
+    assert Resume(URL, 1).held()
+    Resume(URL, 1).overwrite()
+    assert Resume(URL, 1).held() is None
+
+
+def test_no_record_of_what_has_no_validator():
+    forget()
+    finished(validator=None)
+    assert Resume(URL, 1).held() is None
+
+
+# -- a store that fails
+
+
+class Worn:
+    def __init__(self, *args):
+        pass
+
+    def fail(self, *args):
+        raise OSError(-4357)
+
+    get_blob = set_blob = erase_key = commit = fail
+
+
+def test_worn_out_store_stops_nothing():
+    resume = Resume(URL, 1)
+    resume._nvs = Worn()
+    assert resume.load() == 0 and resume.held() is None
+    resume.bind(20000, TAG)
+    resume.start_sums()
+    resume.save(4096)
+    resume.overwrite()
+    resume.finish(20000, 19968, bytes(32), bytes(64), TAG)
+    resume.clear()
+
+
+# -- going on
+
+
+class Sparse:
+    """Bytes that are zeros but for their beginning and end."""
+
+    def __init__(self, start, zeros, end):
+        self.start = start
+        self.zeros = zeros
+        self.end = end
+
+    def __len__(self):
+        return len(self.start) + self.zeros + len(self.end)
+
+    def __getitem__(self, where):
+        first, last = where.start, min(where.stop, len(self))
+        a = len(self.start)
+        b = a + self.zeros
+        zeros = bytes(max(0, min(last, b) - max(first, a)))
+        return self.start[first:last] + zeros + self.end[max(0, first - b) : max(0, last - b)]
+
+
+def firmware(version="1.2.3"):
+    """An image of 70 KiB as (beginning, number of zeros, end)."""
+    running = running_info()
+    size = 70 * 1024 - 24 - 8 - 36
+    size -= size % 16
+    desc = descriptor(version)
+    start = header(1, chip_id=running.chip_id, spi_mode=running.spi_mode)
+    start += pack("<II", 0x3C000020, size) + desc
+    zeros = size - len(desc)
+    checksum = 0xEF
+    for c in desc:
+        checksum ^= c
+    end = bytes(15 - (len(start) + zeros) % 16) + bytes([checksum])
+    h = sha256(start)
+    for _ in range(zeros // 16):
+        h.update(bytes(16))
+    h.update(bytes(zeros % 16) + end)
+    return start, zeros, end + h.digest()
+
+
+def reply(image, first=None, tag=TAG):
+    start, zeros, end = image
+    total = len(start) + zeros + len(end)
+    lines = b"ETag: %s\r\nContent-Length: %d\r\n" % (tag, total - (first or 0))
+    if first is None:
+        return Sparse(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + start, zeros, end)
+    lines += b"Content-Range: bytes %d-%d/%d\r\n\r\n" % (first, total - 1, total)
+    return Sparse(b"HTTP/1.1 206 P\r\n" + lines, zeros - (first - len(start)), end)
+
+
+def session():
+    return OTA("http://host/fw.bin", insecure=True)
+
+
+def break_off(image, sectors=16):
+    """An update of which that many sectors were written before the power went."""
+    forget()
+    use(Net(reply(image)))
+    ota = session()
+    ota.begin()
+    for _ in range(sectors):
+        assert ota.perform()
+
+
+def go_on(*answers):
+    """The next update; returns the network and how many sectors it received."""
+    net = use(Net(*answers))
+    ota = session()
+    assert ota.begin().version
+    n = 1
+    while ota.perform():
+        n += 1
+    ota.finish()
+    assert Partition(Partition.BOOT).info()[4] == ota.slot
+    assert net.open == 0
+    return net, n
+
+
+def test_going_on_where_it_was_broken_off():
+    image = firmware()
+    break_off(image, 17)
+    net, n = go_on(reply(image, 65536))
+    assert b"Range: bytes=65536-\r\n" in net.sent[0] and b"If-Range: " + TAG in net.sent[0]
+    assert n <= 3
+    assert Resume("http://host/fw.bin", 1).load() == 0
+
+
+def test_going_on_with_a_server_that_sends_all_of_it():
+    image = firmware()
+    break_off(image)
+    _, n = go_on(reply(image))
+    assert n <= 3
+
+
+def test_another_file_starts_over():
+    break_off(firmware())
+    image = firmware("2.0.0")
+    _, n = go_on(reply(image, None, b'"b-2"'), reply(image, None, b'"b-2"'))
+    assert n >= 17
+    buf = bytearray(5)
+    Partition(Partition.RUNNING).get_next_update().readblocks(0, buf, 48)
+    assert buf == b"2.0.0"
+
+
+def test_flash_that_has_changed_meanwhile_starts_over():
+    image = firmware()
+    for at in (0, 9, 15):
+        break_off(image)
+        slot = Partition(Partition.RUNNING).get_next_update()
+        buf = bytearray(SECTOR)
+        slot.readblocks(at, buf)
+        buf[100] ^= 0x10
+        slot.writeblocks(at, buf)
+        net, n = go_on(reply(image))
+        assert b"Range" not in net.sent[0], at
+        assert n >= 17
+
+
+def test_resume_can_be_switched_off():
+    image = firmware()
+    break_off(image)
+    net = use(Net(reply(image)))
+    ota = OTA("http://host/fw.bin", insecure=True, resume=False)
+    ota.begin()
+    assert b"Range" not in net.sent[0]
+    ota.abort()
+    assert net.open == 0
+
+
+def test_bad_image_leaves_no_record():
+    start, zeros, end = firmware()
+    bad = (start, zeros, end[:-1] + bytes([end[-1] ^ 1]))
+    forget()
+    use(Net(reply(bad)))
+    ota = session()
+    ota.begin()
+
+    def perform():
+        while ota.perform():
+            pass
+
+    raises(Exception, perform)
+    assert Resume("http://host/fw.bin", 1).load() == 0
+
+
+def test_what_was_installed_is_asked_for_as_news():
+    image = firmware()
+    forget()
+    go_on(reply(image))
+    net = use(Net(b"HTTP/1.1 304 N\r\n\r\n"))
+    ota = session()
+    # It is in the slot already, so it can be set to boot without another byte.
+    assert ota.begin().version == "1.2.3"
+    assert b"If-None-Match: " + TAG in net.sent[0]
+    assert ota.perform() is False
+    assert net.open == 0
+    ota.finish()
+    assert Partition(Partition.BOOT).info()[4] == ota.slot
+
+
+def test_what_was_installed_and_has_changed_is_received_again():
+    image = firmware()
+    forget()
+    go_on(reply(image))
+    Partition(Partition.RUNNING).get_next_update().writeblocks(16, b"\x01" * SECTOR)
+    net, n = go_on(b"HTTP/1.1 304 N\r\nConnection: close\r\n\r\n", reply(image))
+    assert b"If-None-Match" in net.sent[0] and b"If-None-Match" not in net.sent[1]
+    assert n >= 17
+
+
+def test_what_runs_is_asked_for_as_news():
+    running = Partition(Partition.RUNNING).info()[1] & 15
+    own = running_info().app_elf_sha256
+    for elf, asked in ((own, True), (bytes(32), False)):
+        forget()
+        Resume("http://host/fw.bin", running).finish(20000, 19968, elf, bytes(64), TAG)
+        net = use(Net(b"HTTP/1.1 304 N\r\n\r\n"))
+        assert session().begin() is None
+        assert (b"If-None-Match" in net.sent[0]) == asked
+        assert net.open == 0
