@@ -134,7 +134,9 @@ def main() -> None:
             session, _, left = measure("sim", plain.url("app.bin"), "insecure=True")
             rows.append(("heap kept by an `OTA` in progress, without TLS", f"{session} B"))
             for build, limit in (("sim", 16384), ("sim-tls4k", 4096)):
-                kept, garbage, _ = measure(build, url, trusted)
+                kept, _, _ = measure(build, url, trusted)
+                # The SIM board's NVS is written in Python; a chip's allocates nothing here.
+                _, garbage, _ = measure(build, url, trusted + ", resume=False")
                 rows.append(
                     (f"heap kept by verified TLS, {limit} B buffer", f"{kept - session} B")
                 )

@@ -73,7 +73,7 @@ def test_one_version_everywhere():
     assert f'version="{version}"' in (ROOT / "lib" / "manifest.py").read_text()
     assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
     short = version.rpartition(".")[0]
-    assert f'"https_ota/{short}"' in (LIB / "download.py").read_text()
+    assert f'"https_ota/{short}"' in (LIB / "request.py").read_text()
 
 
 @pytest.mark.parametrize("arch", ["xtensawin", "rv32imc", "x86", "x64"])

@@ -244,6 +244,14 @@ def test_next_request_is_out_before_the_caller_works():
     assert len(ranges(net.sent[0])) == 2
 
 
+def test_next_request_is_out_after_less_than_was_asked_for():
+    net = use(Net(part(0, 299) + part(300, 899)))
+    source = download(request_size=600)
+    source.open()
+    source.readinto(bytearray(300))
+    assert ranges(net.sent[0]) == ["0-599", "300-899"]
+
+
 def test_server_that_closes_after_each_range():
     answers = [
         part(i, min(i + 600, 2000) - 1, extra=b"Connection: close\r\n")

@@ -225,6 +225,18 @@ def test_nothing_is_written_before_the_first_perform():
     assert boots() == before
 
 
+def test_slot_leaves_the_boot_selection_with_the_first_perform():
+    # Half overwritten, it must not be what starts next.
+    running = Partition(Partition.RUNNING).info()[4]
+    install(Stream(firmware()))
+    ota = OTA(Stream(firmware(seed=5)))
+    ota.begin()
+    assert boots()[0] == ota.slot
+    ota.perform()
+    assert boots()[0] == running
+    assert len([e for e in entries(otadata()) if e]) == 1
+
+
 def test_abort_at_each_stage():
     before = boots()
     for calls in range(5):
