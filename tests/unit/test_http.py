@@ -455,7 +455,7 @@ def test_http_1_0_without_length():
 
 
 def test_close_among_other_options():
-    conn = answer(OK + b"Connection: TE, Close\r\nContent-Length: 0\r\n\r\n")
+    conn = answer(OK + b"Connection: Upgrade, Close\r\nContent-Length: 0\r\n\r\n")
     conn.response()
     assert body(conn) == b"" and not conn.ready()
 
