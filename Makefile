@@ -6,7 +6,8 @@ MAKEFLAGS += --no-builtin-rules
 include firmware/firmware.mk
 
 APT_PACKAGES := gcc make git xz-utils bzip2 ca-certificates openssl python3-venv \
-	gcc-multilib gcc-riscv64-unknown-elf nginx-light
+	gcc-multilib gcc-riscv64-unknown-elf nginx-light \
+	apache2-bin lighttpd lighttpd-mod-openssl
 VENV := .venv
 PY   := $(VENV)/bin/python
 
@@ -53,7 +54,10 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 bench: setup ## the RAM and size table of the README
 	@$(PY) tests/bench/ram.py
 
+zoo: setup ## the table of servers of the README
+	@$(PY) tests/bench/zoo.py
+
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo
 
-.PHONY: help setup sim-builds sim demo test test-unit lint bench clean
+.PHONY: help setup sim-builds sim demo test test-unit lint bench zoo clean

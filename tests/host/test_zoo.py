@@ -5,6 +5,8 @@ import pytest
 import servers
 import zoo
 
+from https_ota_tools import probe, web
+
 # A server that closes after each reply, as moto does, makes this a TLS handshake for every 3 or 4 KiB.
 IMAGE = images.app_image(size=40_000, version="2.0.0", seed=2)
 
@@ -12,10 +14,7 @@ IMAGE = images.app_image(size=40_000, version="2.0.0", seed=2)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What is served."""
-    www = tmp_path_factory.mktemp("zoo") / "www"
-    www.mkdir()
-    (www / "app.bin").write_bytes(IMAGE)
-    return www
+    return zoo.make_folder(tmp_path_factory.mktemp("zoo"), IMAGE)
 
 
 @pytest.fixture(scope="module", params=zoo.KINDS)
@@ -48,6 +47,14 @@ def test_update(animal, tmp_path, mode):
     assert zoo.result(said) == zoo.expected(entry, mode), said
     if said != "ok":
         assert "firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" in said
+
+
+def test_probe_foresees_what_a_4k_board_can_have(animal):
+    entry, server, root = animal
+    report = probe.probe(server.url("app.bin"), web.Trust((root.cert,), "the root"))
+    assert report.ranges == entry.ranges
+    assert report.request_size(16384) is not None
+    assert (report.request_size(4096) is not None) == (entry.tls4k == "ok")
 
 
 def test_release_assets(s3, chain, tmp_path):

@@ -80,6 +80,8 @@ server.bind = "{HOST}"
 server.port = {self.port}
 server.document-root = "{self.root}"
 server.upload-dirs = ("{self.directory}")
+# As in Debian's configuration; without a type there is no ETag.
+mimetype.assign = (".bin" => "application/octet-stream")
 ssl.engine = "enable"
 ssl.pemfile = "{files.cert}"
 ssl.privkey = "{files.key}"
@@ -206,6 +208,16 @@ MODES = {
     "sim ranged": ("sim", {"request_size": 4096}),
     "sim-tls4k": ("sim-tls4k", {}),
 }
+
+
+def make_folder(parent: Path, image: bytes) -> Path:
+    """Make the folder that is served, with app.bin in it; return it."""
+    www = parent / "www"
+    www.mkdir()
+    (www / "app.bin").write_bytes(image)
+    # While a file is younger than a second, Apache calls its ETag weak.
+    os.utime(www / "app.bin", (1_700_000_000, 1_700_000_000))
+    return www
 
 
 def chain(kind: str) -> tuple[certs.Authority, certs.Identity]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from https_ota_tools import inspect, mkflash, slots
+from https_ota_tools import ca, inspect, mkflash, probe, slots
 from https_ota_tools.errors import ToolError
 
 
@@ -22,7 +22,7 @@ class Command(Protocol):
         """Do the command and return the exit code: 0, or 1 for "checked and found bad"."""
 
 
-COMMANDS: tuple[Command, ...] = (mkflash, inspect, slots)
+COMMANDS: tuple[Command, ...] = (mkflash, inspect, slots, probe, ca)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,10 @@
 """Root certificates: where they come from, which of them a server's chain needs, and words for those refused."""
 
+import contextlib
 import datetime
+import re
 import ssl
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +13,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from https_ota_tools import files
 from https_ota_tools.errors import ToolError
 
+_PEM = re.compile(b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# Of OpenSSL's X509_verify().
 _EXPIRED, _NOT_YET, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 # Self-signed, alone or in the chain; issuer not found; leaf not verified.
 _NO_ROOT = {2, 18, 19, 20, 21}
@@ -22,15 +28,25 @@ _NO_ROOT = {2, 18, 19, 20, 21}
 def load(path: Path | None = None) -> tuple[x509.Certificate, ...]:
     """Return the certificates in a file, PEM or a single DER; without a path, those that browsers trust (certifi).
 
-    Raises ToolError if there is none in it.
+    Those that can't be parsed are left out. Raises ToolError if none is left.
     """
     data = files.read(path or Path(certifi.where()))
-    try:
-        if data[:1] == b"\x30":
-            return (x509.load_der_x509_certificate(data),)
-        return tuple(x509.load_pem_x509_certificates(data))
-    except ValueError as e:
-        raise ToolError(f"{path}: expected certificates, PEM or DER: {e}") from e
+    blocks = [data] if data[:1] == b"\x30" else _PEM.findall(data)
+    found = []
+    with warnings.catch_warnings():
+        # Some old roots break a rule of today, such as that for serial numbers.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        for block in blocks:
+            parse = (
+                x509.load_der_x509_certificate
+                if block[:1] == b"\x30"
+                else x509.load_pem_x509_certificate
+            )
+            with contextlib.suppress(ValueError):
+                found.append(parse(block))
+    if not found:
+        raise ToolError(f"{path}: expected certificates, PEM or DER, found none")
+    return tuple(found)
 
 
 def pem(certificates: Sequence[x509.Certificate]) -> str:
