@@ -57,6 +57,8 @@ def context(cadata, insecure, cert, key):
     if cert is not None:
         chain = to_der(cert, "cert")
         # One DER certificate at a time is all that can be loaded; a chain goes as the PEM it came in.
+        if len(chain) > 1 and isinstance(cert, (list, tuple)):
+            raise ValueError("cert: expected a chain as one PEM text, got a list")
         _load(
             ctx.load_cert_chain,
             "cert and key",

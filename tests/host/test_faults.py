@@ -1,6 +1,7 @@
 """What servers and networks do wrong, one thing at a time, and what comes of it."""
 
 import hashlib
+import random
 
 import images
 import pytest
@@ -361,3 +362,42 @@ def test_record_that_does_not_fit(board, what):
         board.update(url, cadata=None, insecure=True, request_size=RANGED)
         assert server.sent - before >= len(large)
     assert board.running().version == "2.0.0"
+
+
+@pytest.mark.parametrize("request_size", [PLAIN, RANGED])
+def test_ten_drops_and_three_power_cuts(board, request_size):
+    """The right image in the end, and less than a fifth of it fetched twice."""
+    rng = random.Random(request_size)
+    large = images.app_image(size=1_500_000, version="2.0.0", seed=8)
+    operations = 2 * len(large) // 4096
+    drops = 0
+
+    def drop(peer, reply):
+        nonlocal drops
+        later = drops < 10 and (not request_size or rng.random() < 0.05)
+        if later:
+            drops += 1
+            length = rng.randrange(len(reply.head()), len(reply.head()) + len(reply.body) // 4)
+            return cut(length, rng.choice(["close", "drop", "reset"]))(peer, reply)
+        return None
+
+    with FaultServer(large, {0: drop}) as server:
+        # What the board got, sector by sector: the server's count has what sockets still held, too.
+        code = f"""
+import https_ota
+log = open("sectors", "a")
+def progress(done, total):
+    log.write("x")
+    log.flush()
+https_ota.update({server.url("app.bin")!r}, insecure=True, request_size={request_size}, progress=progress)
+"""
+        for _ in range(3):
+            done = board.start(code, SIM_CUT=str(rng.randrange(150, operations // 4)))
+            assert done.returncode == 75
+        board.run(code)
+        assert drops == 10
+    # A read that a drop breaks off loses at most one receive buffer.
+    fetched = ((board.flash.parent / "sectors").stat().st_size + drops) * 4096
+    assert len(large) < fetched < 1.2 * len(large)
+    assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
+    assert board.flash.read_bytes()[0x190000 : 0x190000 + len(large)] == large

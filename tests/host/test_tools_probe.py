@@ -167,6 +167,13 @@ def test_small_file_in_chunks(root):
     assert report.plain.record == len(head + body)
 
 
+def test_many_headers(root):
+    head = b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 2000 + b"Content-Length: 0\r\n\r\n"
+    with servers.ScriptServer(root.server(), *replies(head)) as server:
+        report = look(server, root)
+    assert (report.plain.head, report.size) == (len(head), 0)
+
+
 def test_server_that_closes_after_each_reply(www, root):
     with servers.Nginx(www, root.server(), lines="keepalive_timeout 0;") as server:
         report = look(server, root)
@@ -378,6 +385,8 @@ def test_insecure(www):
         ("https://localhost:x/?t=secret", "https://localhost:x/: Port could not be cast"),
         ("https://localhost/ü?t=secret", "a URL must be percent-encoded"),
         ("https://localhost/a b", "a URL must be percent-encoded"),
+        ("https://" + "x" * 64 + "/", "is no name of a host: "),
+        ("https://.localhost/", "'.localhost' is no name of a host: "),
         ("https://no-such-host.invalid/?t=secret", "no-such-host.invalid:443: "),
     ],
 )

@@ -8,7 +8,7 @@ import zoo
 from https_ota_tools import probe, web
 
 # A server that closes after each reply, as moto does, makes this a TLS handshake for every 3 or 4 KiB.
-IMAGE = images.app_image(size=40_000, version="2.0.0", seed=2)
+IMAGE = images.app_image(size=24_000, version="2.0.0", seed=2)
 
 
 @pytest.fixture(scope="module")

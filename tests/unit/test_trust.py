@@ -133,3 +133,9 @@ def test_what_the_tls_library_refuses_is_named():
     assert "cert" in str(raises(ValueError, context, CERT, False, bad, KEY))
     assert "key" in str(raises(ValueError, context, CERT, False, CERT, KEY_DER[:50]))
     assert "key" in str(raises(ValueError, context, CERT, False, CERT, "junk"))
+
+
+def test_chain_of_own_certificates_as_a_list():
+    der = b"\x30\x00"
+    e = raises(ValueError, context, None, True, [der, der], der)
+    assert str(e) == "cert: expected a chain as one PEM text, got a list", e

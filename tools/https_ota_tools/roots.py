@@ -86,7 +86,10 @@ def name(certificate: x509.Certificate) -> str:
 
 def key(certificate: x509.Certificate) -> str:
     """Return the kind of its key, as "RSA 2048"."""
-    public = certificate.public_key()
+    try:
+        public = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return "unknown"
     if isinstance(public, rsa.RSAPublicKey):
         return f"RSA {public.key_size}"
     if isinstance(public, ec.EllipticCurvePublicKey):
@@ -145,7 +148,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, ValueError):
         return []
     found = names.get_values_for_type(x509.DNSName)
     found += map(str, names.get_values_for_type(x509.IPAddress))

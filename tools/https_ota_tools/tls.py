@@ -110,12 +110,14 @@ class Connection:
     def open(self, context: ssl.SSLContext) -> None:
         """Connect and shake hands. Raises ToolError, for a certificate that is refused ssl.SSLCertVerificationError."""
         try:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=self.host.rstrip(".")
+            )
             self._socket = socket.create_connection((self.host, self.port), self._timeout_s)
         except OSError as e:
             raise self._failed(e) from e
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=self.host.rstrip(".")
-        )
+        except ValueError as e:
+            raise ToolError(f"{self.host!r} is no name of a host: {e}") from e
         try:
             while True:
                 try:

@@ -1,8 +1,8 @@
 """Requests as the device makes them, through redirects, and what it takes to receive the replies."""
 
 import base64
+import email.parser
 import http.client
-import io
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -314,7 +314,8 @@ def _read_head(stream: _Stream) -> tuple[str, int, http.client.HTTPMessage]:
         lines.append(line)
         if stream.taken > MAX_HEAD:
             raise ToolError(f"the head of the answer is longer than {MAX_HEAD} bytes")
-    headers = http.client.parse_headers(io.BytesIO(b"".join(lines) + b"\r\n"))
+    parser = email.parser.Parser(_class=http.client.HTTPMessage)
+    headers = parser.parsestr(b"".join(lines).decode("latin-1"), headersonly=True)
     return words[0].decode(), int(words[1]), headers
 
 
