@@ -4,6 +4,7 @@ include firmware/versions.mk
 BUILD     := build
 SIM_DIR   := $(abspath boards/SIM)
 PYTHON    ?= python3
+JOBS      := -j$(shell nproc)
 
 # MPY_DIR=/a/checkout/with/submodules on the command line skips fetching.
 ifeq ($(origin MPY_DIR), undefined)
@@ -22,7 +23,7 @@ $(abspath $(BUILD))/src/micropython/py/mpconfig.h: firmware/versions.mk firmware
 $(MPY_CROSS): $(MPY_READY) | $(BUILD)/.apt
 	@echo "building mpy-cross"
 	@mkdir -p $(dir $@)
-	@$(MAKE) -s -C $(MPY_DIR)/mpy-cross BUILD=$(patsubst %/,%,$(dir $@)) PROG=mpy-cross \
+	@$(MAKE) -s $(JOBS) -C $(MPY_DIR)/mpy-cross BUILD=$(patsubst %/,%,$(dir $@)) PROG=mpy-cross \
 		>$(dir $@)build.log 2>&1 || { tail -30 $(dir $@)build.log; exit 1; }
 
 # MPY_LIB_DIR: nothing of micropython-lib is used; upstream's rule only wants a folder with a README.md there.
@@ -35,7 +36,7 @@ $(BUILD)/$(1)/micropython: $$(SIM_SOURCES) $$(MPY_CROSS) firmware/firmware.mk
 	@mkdir -p $(BUILD)/$(1)/board
 	@printf '# Made by the build; what this firmware was compiled with.\nfrom micropython import const\n\nTLS_IN_CONTENT_LEN = const($(2))\n' \
 		>$(BUILD)/$(1)/board/https_ota_board.py
-	@$$(MAKE) -s -C $$(MPY_DIR)/ports/unix VARIANT_DIR=$$(SIM_DIR) BUILD=$$(abspath $(BUILD)/$(1)) \
+	@$$(MAKE) -s $$(JOBS) -C $$(MPY_DIR)/ports/unix VARIANT_DIR=$$(SIM_DIR) BUILD=$$(abspath $(BUILD)/$(1)) \
 		MICROPY_MPYCROSS=$$(MPY_CROSS) MICROPY_MPYCROSS_DEPENDENCY= MPY_CROSS_FLAGS=-march=$(3) \
 		MPY_LIB_DIR=$$(MPY_DIR)/lib MICROPY_MANIFEST_GEN_DIR=$$(abspath $(BUILD)/$(1)/board) \
 		CFLAGS_EXTRA=-DSIM_TLS_IN_CONTENT_LEN=$(2) $(4) >$(BUILD)/$(1)/build.log 2>&1 || { tail -30 $(BUILD)/$(1)/build.log; exit 1; }

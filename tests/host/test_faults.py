@@ -401,3 +401,16 @@ https_ota.update({server.url("app.bin")!r}, insecure=True, request_size={request
     assert len(large) < fetched < 1.2 * len(large)
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
     assert board.flash.read_bytes()[0x190000 : 0x190000 + len(large)] == large
+
+
+@pytest.mark.parametrize("request_size", [PLAIN, RANGED])
+def test_connection_cut_everywhere(board, request_size):
+    """Once after each kilobyte of the download; the slot holds the right image each time."""
+    start = board.flash.read_bytes()
+    reply = 4200 if request_size else 30_080
+    options = {"cadata": None, "insecure": True, "resume": False, "request_size": request_size}
+    for at in range(0, 30_080, 1003):
+        board.flash.write_bytes(start)
+        with FaultServer(DATA, {at // reply + 1: cut(at % reply)}) as server:
+            board.update(server.url("app.bin"), **options)
+        assert board.flash.read_bytes()[0x190000 : 0x190000 + len(DATA)] == DATA, at

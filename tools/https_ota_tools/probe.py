@@ -51,8 +51,7 @@ class Report:
     @property
     def size(self) -> int | None:
         """The size of the file, None if the server doesn't tell."""
-        length = self.plain.headers.get("Content-Length", "")
-        return int(length) if self.ok and length.isdecimal() else None
+        return self.plain.length if self.ok else None
 
     @property
     def etag(self) -> str:

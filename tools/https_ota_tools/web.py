@@ -3,6 +3,7 @@
 import base64
 import email.parser
 import http.client
+import re
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -18,6 +19,11 @@ MAX_REDIRECTS = 5
 MAX_HEAD = 16384
 MAX_LOCATION = 2048
 
+_VERSION = re.compile(rb"HTTP/1\.\d")
+_STATUS = re.compile(rb"[1-5]\d\d")
+# 15 digits are more than enough.
+_LENGTH = re.compile(r"\d{1,15}", re.ASCII)
+_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -73,6 +79,8 @@ class Reply:
     status: int
     headers: http.client.HTTPMessage
     head: int
+    # Content-Length, None without one.
+    length: int | None
     body: int
     # The body was read to its end.
     complete: bool
@@ -287,27 +295,30 @@ def _read(stream: _Stream, connection: tls.Connection, asked: int, limit: int) -
             break
     head = stream.taken
     coding = headers.get("Transfer-Encoding", "").lower()
-    length = headers.get("Content-Length", "")
+    digits = headers.get("Content-Length", "").strip()
+    length = int(digits) if _LENGTH.fullmatch(digits) else None
     said = headers.get("Connection", "").lower()
     keep = "close" not in said and (version != "HTTP/1.0" or "keep-alive" in said)
     if status in {204, 304}:
         complete = True
     elif coding == "chunked":
         complete = _skip_chunks(stream, limit)
-    elif length.isdecimal():
-        complete = int(length) <= limit
-        stream.skip(min(int(length), limit))
+    elif length is not None:
+        complete = length <= limit
+        stream.skip(min(length, limit))
     else:
         keep = False
         complete = stream.rest(limit)
     body = stream.taken - head
-    return Reply(asked, version, status, headers, head, body, complete, connection.record, keep)
+    return Reply(
+        asked, version, status, headers, head, length, body, complete, connection.record, keep
+    )
 
 
 def _read_head(stream: _Stream) -> tuple[str, int, http.client.HTTPMessage]:
     words = stream.line().split(None, 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-        first = b" ".join(words)[:40].decode("ascii", "replace")
+    if len(words) < 2 or not _VERSION.fullmatch(words[0]) or not _STATUS.fullmatch(words[1]):
+        first = b" ".join(words).strip()[:40].decode("ascii", "replace")
         raise ToolError(f"expected an answer in HTTP/1.1, got {first!r}")
     lines = []
     while (line := stream.line()).strip():
@@ -324,10 +335,9 @@ def _skip_chunks(stream: _Stream, limit: int) -> bool:
     left = limit
     while True:
         line = stream.line().partition(b";")[0].strip()
-        try:
-            size = int(line, 16)
-        except ValueError:
-            raise ToolError(f"expected the size of a chunk, got {line[:20]!r}") from None
+        if not _CHUNK.fullmatch(line):
+            raise ToolError(f"expected the size of a chunk, got {line[:20]!r}")
+        size = int(line, 16)
         if size == 0:
             while stream.line().strip():
                 pass
