@@ -60,7 +60,7 @@ def tls_buffer_error(request_size, ranges):
     )
 
 
-def connect_error(e, host, port, reached):
+def connect_error(e, host, port, reached, context, timeout_s):
     """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words."""
     if isinstance(e, ValueError):
         return _certificate_error(str(e).strip(), host)
@@ -72,16 +72,37 @@ def connect_error(e, host, port, reached):
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
-        return OTAError(
-            OTAError.TLS_BUFFER,
-            "%s:%d: a message of the TLS handshake does not fit this firmware's input buffer (%d bytes), mostly a long"
-            " certificate chain (or the port does not speak TLS); serve a shorter chain or use firmware with"
-            " CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" % (host, port, tls_buffer()),
-        )
+        return _handshake_error(host, port, context, timeout_s)
     if not reached:
         return OSError(number, "no address found for %s: is the network up?" % host)
     detail = e.args[1] if len(e.args) > 1 else "no connection"
     return OSError(number, "%s:%d: %s" % (host, port, detail))
+
+
+def _handshake_error(host, port, context, timeout_s):
+    from .chain import measure
+
+    room = tls_buffer()
+    chain = 0
+    need = 16384
+    try:
+        chain, size = measure(host, port, context, timeout_s)
+    except OSError:
+        pass  # the rest has to do
+    else:
+        if not size:
+            return OTAError(
+                OTAError.HTTP_PROTOCOL,
+                "%s:%d: expected TLS, what answers there speaks something else; check the port"
+                % (host, port),
+            )
+        need = max((size + 1023) // 1024 * 1024, room + 1024)
+    what = "certificate chain (%d bytes)" % chain if chain else "TLS handshake"
+    return OTAError(
+        OTAError.TLS_BUFFER,
+        "%s:%d: the server's %s does not fit this firmware's input buffer (%d bytes): serve a shorter chain, or use"
+        " firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=%d" % (host, port, what, room, need),
+    )
 
 
 def _certificate_error(text, host):

@@ -123,13 +123,14 @@ class Connection:
             else:
                 gc.collect()  # a handshake wants large blocks
                 self._sock = context.wrap_socket(raw, server_hostname=host)
-        except (OSError, ValueError) as e:
+        except BaseException as e:
+            if raw is not None:
+                raw.close()
+            if not isinstance(e, (OSError, ValueError)):
+                raise
             from .explain import connect_error
 
-            raise connect_error(e, host, port, raw is not None)
-        finally:
-            if raw is not None and self._sock is None:
-                raw.close()
+            raise connect_error(e, host, port, raw is not None, context, timeout_s)
         self._raw = raw
 
     def close(self):

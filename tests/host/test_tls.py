@@ -3,6 +3,7 @@
 import certs
 import pytest
 import servers
+from cryptography.hazmat.primitives.serialization import Encoding
 
 
 def test_server_of_an_rsa_chain_with_an_intermediate(any_board, www):
@@ -132,19 +133,43 @@ def test_long_chain_into_the_4k_buffer(www, root, any_board):
     """A certificate message larger than the buffer is told from a large reply."""
     # 40 names make a certificate of more than 4 KiB.
     names = ["localhost", *(f"{'x' * 60}{i}.{'y' * 60}.example" for i in range(40))]
-    with servers.Nginx(www, root.server(*names)) as server:
+    identity = root.server(*names)
+    with servers.Nginx(www, identity) as server:
         if any_board.interpreter.parent.name == "sim":
             any_board.update(server.url("app.bin"))
             return
         message = any_board.refuse(server.url("app.bin"))
     assert message.startswith("OTAError: TLS_BUFFER: localhost:")
-    assert "certificate chain" in message
+    # The chain as the message has it: each certificate behind its length, all behind theirs.
+    chain = 3 + 3 + len(identity.der)
+    assert f"the server's certificate chain ({chain} bytes) does not fit" in message
+    needed = int(message.rpartition("=")[2])
+    assert chain < needed < chain + 2048
+
+
+def test_chain_of_several_into_the_4k_buffer(www, any_board):
+    """Certificates that would fit one by one."""
+    authority = root = certs.root("rsa")
+    for i in range(6):
+        authority = authority.intermediate(f"Level {i}", kind="rsa")
+    identity = authority.server(kind="rsa")
+    with servers.Nginx(www, identity) as server:
+        if any_board.interpreter.parent.name == "sim":
+            any_board.update(server.url("app.bin"), cadata=root.pem)
+            return
+        message = any_board.refuse(server.url("app.bin"), cadata=root.pem)
+    chain = 3 + 3 + len(identity.der)
+    chain += sum(3 + len(c.public_bytes(Encoding.DER)) for c in identity.chain)
+    assert f"the server's certificate chain ({chain} bytes) does not fit" in message
 
 
 def test_no_tls_there(board, www):
     with servers.Nginx(www) as server:
         message = board.refuse(server.url("app.bin").replace("http:", "https:"))
-    assert str(server.port) in message
+    assert message == (
+        f"OTAError: HTTP_PROTOCOL: localhost:{server.port}: expected TLS, what answers there speaks something else;"
+        " check the port"
+    )
 
 
 def test_nobody_listens(board, nginx):

@@ -1,0 +1,92 @@
+# How long a server's certificate chain is, once it was too long for the TLS buffer: mbedTLS does not tell.
+#
+# The handshake is begun once more over a stream that looks at what passes. Up to TLS 1.2 all of it is in the
+# clear up to the certificates: records (RFC 5246, section 6.2.1) that carry messages (section 7.4).
+
+import io
+import socket
+
+from micropython import const
+
+_HANDSHAKE = const(22)
+_CERTIFICATE = const(11)
+_MOST = const(65536)  # bytes that are looked at; no chain in use is as long
+
+
+class _Tap(io.IOBase):
+    """A socket as mbedTLS sees it: `record` is the longest record so far, `chain` the certificates' bytes."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self._head = bytearray(5)
+        self._got = 0  # bytes of a record's head
+        self._left = 0  # bytes of this record to come
+        self._message = bytearray(4)
+        self._have = 0  # bytes of a message's head
+        self._more = 0  # bytes of this message to come
+        self.seen = self.record = self.chain = 0
+        self.tls = True
+
+    def readinto(self, buf):
+        n = self._sock.readinto(buf)
+        if n:
+            self.look(buf, n)
+        return n
+
+    def write(self, buf):
+        return self._sock.write(buf)
+
+    def ioctl(self, request, arg):
+        return 0
+
+    def look(self, buf, n):
+        self.seen += n
+        for i in range(n):
+            if not self._left:
+                self._head[self._got] = buf[i]
+                self._got += 1
+                if self._got == 5:
+                    self._got = 0
+                    self._left = self._head[3] << 8 | self._head[4]
+                    self.record = max(self.record, self._left)
+                    self.tls = self.tls and self._head[0] == _HANDSHAKE and self._head[1] == 3
+                continue
+            self._left -= 1
+            if self._more:
+                self._more -= 1
+                continue
+            self._message[self._have] = buf[i]
+            self._have += 1
+            if self._have == 4:
+                self._have = 0
+                m = self._message
+                self._more = m[1] << 16 | m[2] << 8 | m[3]
+                if m[0] == _CERTIFICATE:
+                    self.chain = self._more
+
+
+def measure(host, port, context, timeout_s):
+    """Return (bytes of the certificate chain, size of the TLS buffer it takes), (0, 0) for what does not speak TLS.
+
+    Raises OSError when that can't be found out.
+    """
+    address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+    raw = socket.socket(address[0], address[1], address[2])
+    try:
+        raw.settimeout(timeout_s)
+        raw.connect(address[-1])
+        tap = _Tap(raw)
+        try:
+            context.wrap_socket(tap, server_hostname=host).close()
+        except (OSError, ValueError):
+            pass  # as before; what it had read until then has been looked at
+        while tap.tls and not tap.chain and tap.seen < _MOST:
+            data = raw.recv(256)
+            if not data:
+                break
+            tap.look(data, len(data))
+    finally:
+        raw.close()
+    if not tap.tls:
+        return 0, 0
+    return tap.chain, max(tap.record, tap.chain + 4)
