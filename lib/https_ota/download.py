@@ -75,6 +75,7 @@ class Download:
         self.position = 0
         self.validator = None
         self.least = 0  # bytes that must come, where the length is not known otherwise
+        self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
         self.feed = None  # called while waiting, for a watchdog
         self.stall_s = stall_s
@@ -258,8 +259,13 @@ class Download:
 
             self._context = context(*self._trust)
             self._trust = None  # parsed: the caller's data need not stay in memory
-        self._conn = Connection(host, port, self._context if tls else None, self._timeout_s)
+        self._conn = Connection(
+            host, port, self._context if tls else None, self._timeout_s, self._on_answer
+        )
         self.reached = True
+
+    def _on_answer(self):
+        self.answered = True
 
     # -- responses ----------------------------------------------------------------------------------
 

@@ -88,13 +88,14 @@ def join_url(base, location):
 class Connection:
     """A connection to one host.
 
-    `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network.
+    `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network;
+    `answered` is called when there is a TCP connection, before the TLS handshake.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
     absent), `retry_after` (seconds, 0 when absent), `head_size` in bytes.
     """
 
-    def __init__(self, host, port, context, timeout_s):
+    def __init__(self, host, port, context, timeout_s, answered=None):
         self._one = bytearray(1)
         self._line = bytearray(_LINE)
         self._rest = None
@@ -118,6 +119,8 @@ class Connection:
             raw = socket.socket(address[0], address[1], address[2])
             raw.settimeout(timeout_s)
             raw.connect(address[-1])
+            if answered:
+                answered()
             if context is None:
                 self._sock = raw
             else:

@@ -1,6 +1,7 @@
-"""The power fails in the middle of every flash operation of an update; torn sectors stay behind.
+"""An update that is cut off everywhere, one place after the other.
 
-After each cut the board starts a valid firmware, and the next update ends well.
+The power fails in the middle of every flash operation; torn sectors stay behind. After each cut the board starts
+a valid firmware, and the next update ends well. Or the connection ends before each TLS record: the update goes on.
 """
 
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import servers
 from board import VALID, Board
 from conftest import make_board
+from proxy import Proxy
 
 CUT = 75  # the board's exit status then
 SIZE = 84_000  # 21 sectors: one record of how far it has come
@@ -82,3 +84,29 @@ def test_cut_in_every_operation_of_a_resumed_update(tmp_path, root, plain, capsy
         print(f"\n{cuts} power cuts, one in each flash operation")
     assert cuts > 8
     assert before > 65536
+
+
+@pytest.mark.parametrize("mode", ["plain", "ranged", "resumed"])
+def test_connection_cut_before_every_record(tmp_path, root, www, nginx, capsys, mode):
+    image = images.app_image(size=SIZE, version="2.0.0", seed=9)
+    (www / "app.bin").write_bytes(image)
+    board = make_board(tmp_path, root, "sim" if mode == "plain" else "sim-tls4k")
+    options = {"request_size": 0} if mode == "plain" else {}
+    cuts = 0
+    with Proxy(nginx) as proxy:
+        url = proxy.url("app.bin")
+        if mode == "resumed":
+            # Far enough for a record in NVS.
+            assert board.start(board.code(url), SIM_CUT="45").returncode == CUT
+        start = board.flash.read_bytes()
+        while True:
+            board.flash.write_bytes(start)
+            proxy.cut_at, proxy.records = cuts + 1, 0
+            board.update(url, **options)
+            assert board.flash.read_bytes()[0x190000 : 0x190000 + SIZE] == image, f"{cuts + 1}"
+            if not proxy.was_cut:
+                break
+            cuts += 1
+    with capsys.disabled():
+        print(f"\n{cuts} cuts, one before each TLS record")
+    assert {"plain": 10, "ranged": 27, "resumed": 8}[mode] <= cuts < {"resumed": 16}.get(mode, 99)

@@ -1056,3 +1056,46 @@ def test_steady_state_allocates_nothing():
     finally:
         micropython.heap_unlock()
     assert source.position == 1536 and source.status == 206
+
+
+# -- the very first connection
+
+
+def first_handshakes(*errors):
+    """A network where the first TLS handshakes end so; each handshake takes a connection."""
+    net = use_tls(Net(*([b""] * len(errors)), whole()))
+    left = list(errors)
+    pass_on = net.wrap_socket
+
+    def wrap_socket(raw, server_hostname):
+        if left:
+            raise OSError(left.pop(0))
+        return pass_on(raw, server_hostname)
+
+    net.wrap_socket = wrap_socket
+    return net
+
+
+def test_first_handshake_that_is_broken_off_is_tried_again():
+    # Reset, timeout, and mbedTLS's "the peer has closed the connection".
+    net = first_handshakes(104, 116, -29312)
+    assert fetch(Download("https://host/fw.bin", cadata=b"0")) == FILE
+    assert len(net.addresses) == 4 and net.open == 0
+
+
+def test_first_handshake_that_is_refused_is_an_error_at_once():
+    # A fatal alert, and a missing CA.
+    for number in (-30592, -30336):
+        net = first_handshakes(number)
+        e = raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+        assert e.errno == number
+        assert len(net.addresses) == 1 and net.open == 0
+
+
+def test_host_that_does_not_listen_is_an_error_at_once():
+    # 104 is what lwIP says of a refused connection.
+    for number in (104, 111, 113, 116):
+        net = use_tls(Net(OSError(number), whole()))
+        e = raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+        assert e.errno == number
+        assert len(net.addresses) == 1 and net.open == 0

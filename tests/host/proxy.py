@@ -1,0 +1,117 @@
+"""A bad link: between a board and a server, it delays what passes and breaks connections."""
+
+import asyncio
+import contextlib
+import threading
+
+from servers import DEADLINE_S, HOST, Server
+
+
+class Proxy(Server):
+    """Passes TCP on to `upstream`, whose path and scheme its URLs have.
+
+    `rtt_s` is the time that a byte and its answer need on top of what they need without it. `cut_at=n` ends the
+    connection once, in place of the server's TLS record number n, counted from 1 over all connections;
+    `records` is how many there were, `was_cut` whether it came to that.
+    """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(self, upstream: Server, *, rtt_s: float = 0, cut_at: int = 0) -> None:
+        super().__init__(upstream.identity)
+        self.upstream = upstream
+        self.rtt_s = rtt_s
+        self.cut_at = cut_at
+        self.records = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the connection was ended."""
+        return 0 < self.cut_at <= self.records
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._listener = self._run(asyncio.start_server(self._accept, HOST, self.port))
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        if self._loop is None:
+            return
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = None
+
+    async def _end(self) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        there, back = await asyncio.open_connection(HOST, self.upstream.port)
+        try:
+            up = asyncio.create_task(self._pass(reader, back, self._pieces))
+            down = asyncio.create_task(
+                self._pass(there, writer, self._records if self.cut_at else self._pieces)
+            )
+            # When the server's side has ended, so has the connection; the board's may end first.
+            await down
+            up.cancel()
+            await asyncio.gather(up, return_exceptions=True)
+        finally:
+            for w in (writer, back):
+                w.close()
+                with contextlib.suppress(OSError):
+                    await w.wait_closed()
+
+    async def _pass(self, reader, writer, pieces) -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def deliver() -> None:
+            while True:
+                due, data = await queue.get()
+                await asyncio.sleep(due - loop.time())
+                if not data:
+                    return
+                writer.write(data)
+
+        delivery = asyncio.create_task(deliver())
+        try:
+            with contextlib.suppress(ConnectionError):
+                async for data in pieces(reader):
+                    queue.put_nowait((loop.time() + self.rtt_s / 2, data))
+            queue.put_nowait((loop.time() + self.rtt_s / 2, b""))
+            await delivery
+            if writer.can_write_eof():
+                writer.write_eof()
+        except OSError:
+            pass  # the other side has hung up
+        finally:
+            delivery.cancel()
+
+    async def _pieces(self, reader):
+        while data := await reader.read(65536):
+            yield data
+
+    async def _records(self, reader):
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(5)
+                data = await reader.readexactly(int.from_bytes(head[3:], "big"))
+                self.records += 1
+                if self.records == self.cut_at:
+                    return
+                yield head + data
+
+    def _run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
