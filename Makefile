@@ -58,7 +58,11 @@ bench: setup ## the RAM and size table of the README
 zoo: setup ## the table of servers of the README
 	@$(PY) tests/bench/zoo.py
 
+SECONDS ?= 600
+soak: setup ## cuts, drops and changes in any order (SECONDS=n)
+	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_soak.py
+
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo
 
-.PHONY: help setup sim-builds sim demo test test-unit lint bench zoo clean
+.PHONY: help setup sim-builds sim demo test test-unit lint bench zoo soak clean

@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT / "tests" / "host"))
 
 import certs  # noqa: E402  they are found only now
 import images  # noqa: E402
+import latency  # noqa: E402
 import servers  # noqa: E402
 import simflash  # noqa: E402
 from board import Board  # noqa: E402
@@ -153,6 +154,17 @@ def main() -> None:
                 (
                     "time of `update()` / time of a bare loop of TLS, SHA-256, write, `set_boot()`",
                     text,
+                )
+            )
+        link = work / "link"
+        link.mkdir()
+        alone = latency.flash_only_ms(link)
+        for rtt_ms in (50, 200):
+            ratio = latency.over_network_ms(link, rtt_ms / 1000) / alone
+            rows.append(
+                (
+                    f"time of an update, 4096 B buffer, round trip {rtt_ms} ms / time from a file",
+                    f"{ratio:.2f}",
                 )
             )
         arches = {arch: mpy_bytes(arch, work) for arch in ("xtensawin", "rv32imc", "x86")}

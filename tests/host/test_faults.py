@@ -365,7 +365,7 @@ def test_record_that_does_not_fit(board, what):
 
 
 @pytest.mark.parametrize("request_size", [PLAIN, RANGED])
-def test_ten_drops_and_three_power_cuts(board, request_size):
+def test_ten_drops_and_three_power_cuts(board, capsys, request_size):
     """The right image in the end, and less than a fifth of it fetched twice."""
     rng = random.Random(request_size)
     large = images.app_image(size=1_500_000, version="2.0.0", seed=8)
@@ -398,6 +398,8 @@ https_ota.update({server.url("app.bin")!r}, insecure=True, request_size={request
         assert drops == 10
     # A read that a drop breaks off loses at most one receive buffer.
     fetched = ((board.flash.parent / "sectors").stat().st_size + drops) * 4096
+    with capsys.disabled():
+        print(f"\nten drops, three power cuts: {fetched / len(large):.2f} times the file fetched")
     assert len(large) < fetched < 1.2 * len(large)
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
     assert board.flash.read_bytes()[0x190000 : 0x190000 + len(large)] == large
