@@ -1,14 +1,18 @@
 """`https-ota probe`: what it measures, compared with what boards do, and what it refuses."""
 
+import hashlib
 import socket
+import subprocess
 import threading
 
 import certs
 import images
 import pytest
 import servers
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from https_ota_tools import cli, probe, tls, web
+from https_ota_tools import cli, probe, roots, tls, web
 from https_ota_tools.errors import ToolError
 
 SUITE_NUMBERS = {
@@ -490,6 +494,58 @@ def test_report(command, www, root):
     )
     assert "  16384 for one plain GET (by the first 65536 bytes of the file)" in lines
     assert lines[-1] == "for a buffer of 4096 bytes: request_size=3712"
+
+
+def openssl(*words, data=None):
+    command = ["openssl", *map(str, words)]
+    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+
+def openssl_pins(path):
+    """SHA-256 of the certificate in a file and of its public key, as openssl encodes them."""
+    whole = openssl("x509", "-in", path, "-outform", "DER")
+    public = openssl("x509", "-in", path, "-noout", "-pubkey")
+    public = openssl("pkey", "-pubin", "-outform", "DER", data=public)
+    return tuple(hashlib.sha256(data).hexdigest() for data in (whole, public))
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+def test_pins(command, www, root, tmp_path, kind):
+    identity = root.intermediate().server(kind=kind)
+    with servers.Nginx(www, identity) as server:
+        _, out, _ = command(server.url("app.bin"))
+    whole, public = openssl_pins(identity.write(tmp_path, "leaf").leaf)
+    assert f"  pin of the certificate: {whole}\n" in out
+    assert f"  pin of its public key:  {public}\n" in out
+
+
+def test_pins_of_a_certificate_of_version_1(tmp_path):
+    key, request, path = (tmp_path / name for name in ("key.pem", "csr.pem", "cert.pem"))
+    openssl("genpkey", "-algorithm", "ED25519", "-out", key)
+    openssl("req", "-new", "-key", key, "-subj", "/CN=old", "-out", request)
+    openssl("x509", "-req", "-in", request, "-key", key, "-out", path)
+    (certificate,) = roots.load(path)
+    assert certificate.version is x509.Version.v1
+    assert roots.pins(certificate) == openssl_pins(path)
+
+
+def test_pins_of_a_key_for_pss_alone(tmp_path):
+    """Encoded anew it would pass for a key without that limit."""
+    path = tmp_path / "cert.pem"
+    new = ("-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes")
+    openssl("req", "-x509", *new, "-subj", "/CN=pss", "-keyout", tmp_path / "key", "-out", path)
+    (certificate,) = roots.load(path)
+    assert roots.pins(certificate) == openssl_pins(path)
+
+
+def test_pins_of_every_root_of_the_browsers():
+    for certificate in roots.load():
+        public = certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        whole = certificate.public_bytes(Encoding.DER)
+        expected = tuple(hashlib.sha256(data).hexdigest() for data in (whole, public))
+        assert roots.pins(certificate) == expected
 
 
 def test_report_of_a_chain_that_is_too_long(command, www, root):

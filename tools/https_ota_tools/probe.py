@@ -176,6 +176,9 @@ def _show_hop(hop: web.Hop, tls13: bool, console: Console) -> None:
         if len(hop.chain) > 1 and hop.root in hop.chain:
             root += " (sent by the server too, which it need not do)"
     console.print(f"  root: {root}")
+    certificate, public = roots.pins(hop.chain[0])
+    console.print(f"  pin of the certificate: {certificate}")
+    console.print(f"  pin of its public key:  {public}")
     kind, size = shake.largest
     console.print(
         f"  handshake: Certificate {shake.certificate_bytes} bytes, largest message {size} ({kind}), "

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import hashlib
 import re
 import ssl
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 import certifi
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
@@ -97,6 +99,22 @@ def key(certificate: x509.Certificate) -> str:
     return type(public).__name__.removesuffix("PublicKey")
 
 
+def pins(certificate: x509.Certificate) -> tuple[str, str]:
+    """Return what a device can pin, as 64 hex digits each: SHA-256 of the certificate, and of its public key.
+
+    The latter is of the SubjectPublicKeyInfo in DER, as it stands in the certificate.
+    """
+    # A key that is parsed and encoded anew need not have the same bytes.
+    tbs = certificate.tbs_certificate_bytes
+    at = _content(tbs, 0)
+    if tbs[at] == 0xA0:  # the version, which the oldest certificates don't have
+        at = _end(tbs, at)
+    for _ in ("serialNumber", "signature", "issuer", "validity", "subject"):
+        at = _end(tbs, at)
+    public = hashlib.sha256(tbs[at : _end(tbs, at)])
+    return certificate.fingerprint(hashes.SHA256()).hex(), public.hexdigest()
+
+
 def refusal(
     e: ssl.SSLCertVerificationError,
     host: str,
@@ -143,6 +161,18 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
         return False
     return True
+
+
+def _content(der: bytes, at: int) -> int:
+    """Return where the content of the DER element at this offset begins."""
+    return at + 2 + (der[at + 1] & 0x7F if der[at + 1] & 0x80 else 0)
+
+
+def _end(der: bytes, at: int) -> int:
+    """Return where the DER element at this offset ends."""
+    start = _content(der, at)
+    # One byte below 0x80 is the length itself.
+    return start + int.from_bytes(der[at + 2 : start] or der[at + 1 : at + 2], "big")
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
