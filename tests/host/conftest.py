@@ -2,6 +2,7 @@
 
 import certs
 import images
+import keyfiles
 import pytest
 import servers
 import simflash
@@ -12,6 +13,20 @@ from board import Board
 def root():
     """A root certificate that the boards trust."""
     return certs.root()
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """Keys for signing and encrypting: making one of RSA takes long."""
+    return keyfiles.Keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def bad_keys(tmp_path_factory):
+    """A folder with key files that are refused."""
+    folder = tmp_path_factory.mktemp("bad-keys")
+    keyfiles.make_bad(folder)
+    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from https_ota_tools import ca, inspect, mkflash, probe, slots
+from https_ota_tools import (
+    ca,
+    inspect,
+    keygen,
+    mkflash,
+    probe,
+    slots,
+)
 from https_ota_tools.errors import ToolError
 
 
@@ -22,7 +29,11 @@ class Command(Protocol):
         """Do the command and return the exit code: 0, or 1 for "checked and found bad"."""
 
 
-COMMANDS: tuple[Command, ...] = (mkflash, inspect, slots, probe, ca)
+COMMANDS: tuple[Command, ...] = (
+    *(mkflash, inspect, slots),
+    *(keygen,),
+    *(probe, ca),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,7 @@ _MMU_PAGE = 0x10000
 _OTHER_FILES = {
     b"\x7fELF": "an ELF file; `esptool elf2image` turns it into an image",
     b"UF2\n": "a UF2 file; the .app-bin or micropython.bin of the same build is the image",
+    b"\xcf\xb6\x88\x07": "an encrypted image; sign an image before it is encrypted, `https-ota decrypt` opens it",
     b"<": "a page of HTML or XML; was it downloaded from the right address?",
 }
 
@@ -109,6 +110,8 @@ class Report:
     size: int
     image: Image | None
     checks: list[Check]
+    # Of padding and signatures behind the image, when they were looked for.
+    signature_bytes: int = 0
 
     @property
     def valid(self) -> bool:
@@ -124,7 +127,7 @@ class Report:
 def examine(data: bytes) -> Report:
     """Check a file that should be an application image. Never raises for what is in the file.
 
-    The checks are a list, so that signatures and encryption add theirs.
+    What is behind the image is left to others: in a slot, it may be the rest of an older one.
     """
     try:
         refuse_other_files(data)
@@ -134,6 +137,14 @@ def examine(data: bytes) -> Report:
     return Report(
         len(data), image, [_check_segments(image), _check_desc(data, image), *integrity(image)]
     )
+
+
+def load_app(data: bytes) -> Image:
+    """Parse an application that is to be used. Raises ToolError if anything is wrong with it."""
+    report = examine(data)
+    if report.image is None or not report.valid:
+        raise ToolError(f"the application can't be used: {'; '.join(report.problems)}")
+    return report.image
 
 
 def load(data: bytes) -> Image:

@@ -32,9 +32,7 @@ def make_flash(
     target = partition.find(table, slot)
     if target.type != partition.APP:
         raise ToolError(f"{slot!r} is a {target.type_name} partition, expected an app partition")
-    report = image.examine(app)
-    if report.image is None or not report.valid:
-        raise ToolError(f"the application can't be used: {'; '.join(report.problems)}")
+    parsed = image.load_app(app)
     if len(app) > target.size:
         raise ToolError(
             f"the application has {len(app)} bytes, {slot!r} has room for {target.size}: "
@@ -48,8 +46,8 @@ def make_flash(
     put(partition.TABLE_OFFSET, partition.encode(table))
     put(target.offset, app)
     if bootloader is not None:
-        offset = report.image.bootloader_offset
-        _check_bootloader(bootloader, report.image, partition.TABLE_OFFSET - offset)
+        offset = parsed.bootloader_offset
+        _check_bootloader(bootloader, parsed, partition.TABLE_OFFSET - offset)
         put(offset, bootloader)
     return bytes(flash)
 

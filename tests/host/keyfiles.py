@@ -1,0 +1,87 @@
+"""Throw-away keys for signing and encrypting, made anew for each run of the tests, and Espressif's command for them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import certs
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+# Espressif's names of the kinds of keys that sign.
+SCHEMES = {"rsa": "rsa3072", "p256": "ecdsa256", "p384": "ecdsa384"}
+KINDS = tuple(SCHEMES)
+NAMES = {"rsa": "RSA-3072", "p256": "P-256", "p384": "P-384"}
+
+
+def espsecure(*args, refused=False):
+    """Run Espressif's command and return what it prints."""
+    command = [sys.executable, "-m", "espsecure", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == refused, done.stdout + done.stderr
+    return done.stdout
+
+
+class Keys:
+    """A folder with `rsa.pem`, `p256.pem`, `p384.pem` and their public halves, `rsa.pub.pem` and so on.
+
+    All were made by espsecure; `digests` are those of the public keys, also by it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.digests = {}
+        for kind in KINDS:
+            self.make(kind, SCHEMES[kind])
+            digest = folder / f"{kind}.digest"
+            key = self.public(kind)
+            espsecure("digest-sbv2-public-key", "--keyfile", key, "-o", digest)
+            self.digests[kind] = digest.read_bytes().hex()
+
+    def make(self, name, scheme):
+        """Make a key of one of espsecure's schemes, unless it is there."""
+        private = self.private(name)
+        if private.exists():
+            return
+        espsecure("generate-signing-key", "--version", "2", "--scheme", scheme, private)
+        espsecure(
+            *("extract-public-key", "--version", "2", "--keyfile", private, self.public(name))
+        )
+
+    def private(self, name):
+        return self.folder / f"{name}.pem"
+
+    def public(self, name):
+        return self.folder / f"{name}.pub.pem"
+
+
+def make_bad(folder: Path) -> None:
+    """Write keys that no command takes: rsa2048, p192, ed25519, each with its public half, and files that are none."""
+    weak = rsa.generate_private_key(65537, 2048)
+    for name, key in (
+        ("rsa2048", weak),
+        ("p192", ec.generate_private_key(ec.SECP192R1())),
+        ("ed25519", ed25519.Ed25519PrivateKey.generate()),
+    ):
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / f"{name}.pem").write_bytes(private)
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (folder / f"{name}.pub.pem").write_bytes(public)
+    lock = BestAvailableEncryption(b"passphrase")
+    for name, form in (
+        ("secret", PrivateFormat.TraditionalOpenSSL),
+        ("secret8", PrivateFormat.PKCS8),
+    ):
+        (folder / f"{name}.pem").write_bytes(weak.private_bytes(Encoding.PEM, form, lock))
+    for name, lines in (
+        ("damaged", (folder / "rsa2048.pem").read_bytes().splitlines()),
+        ("damaged.pub", (folder / "rsa2048.pub.pem").read_bytes().splitlines()),
+    ):
+        (folder / f"{name}.pem").write_bytes(b"\n".join([*lines[:2], *lines[3:]]))
+    (folder / "cert.pem").write_bytes(certs.root().pem)
