@@ -11,6 +11,7 @@ from https_ota_tools import (
     keygen,
     mkflash,
     probe,
+    sign,
     slots,
 )
 from https_ota_tools.errors import ToolError
@@ -31,7 +32,7 @@ class Command(Protocol):
 
 COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
-    *(keygen,),
+    *(keygen, sign),
     *(probe, ca),
 )
 
