@@ -7,6 +7,8 @@ from typing import Protocol
 
 from https_ota_tools import (
     ca,
+    decrypt,
+    encrypt,
     inspect,
     keygen,
     mkflash,
@@ -32,7 +34,7 @@ class Command(Protocol):
 
 COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
-    *(keygen, sign),
+    *(keygen, sign, encrypt, decrypt),
     *(probe, ca),
 )
 
