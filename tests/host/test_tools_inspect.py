@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 
+import encrypted
 import esptool
 import esptool.targets
 import images
@@ -12,8 +13,10 @@ import simflash
 from esp_idf_defs import ImageMetadata
 from hypothesis import given
 from hypothesis import strategies as st
+from keyfiles import KINDS, NAMES, espsecure
 
 from https_ota_tools import cli, image, inspect, partition
+from https_ota_tools.keys import load_public
 
 SMALL = images.app_image(size=512)
 CHIPS = {
@@ -166,6 +169,83 @@ def test_nothing_from_the_file_controls_the_terminal(capsys, tmp_path):
     assert "?[31m[bold]" in out
     assert "???evil" in out
     assert not re.search(r"[^ -~\n]", out)
+
+
+# Signed and encrypted images
+
+
+@pytest.fixture(scope="session")
+def signed(keys):
+    """SMALL, signed by espsecure with three keys."""
+    path = keys.folder / "small-signed.bin"
+    path.write_bytes(SMALL)
+    for kind in KINDS:
+        key = keys.private(kind)
+        espsecure("sign-data", "--keyfile", key, "--version", "2", "--append-signatures", path)
+    return path.read_bytes()
+
+
+def test_signatures(capsys, tmp_path, keys, signed):
+    code, out = command(capsys, tmp_path, signed)
+    assert code == 0
+    for n, kind in enumerate(KINDS):
+        detail = f"{NAMES[kind]}, key digest {keys.digests[kind]} *"
+        assert re.search(rf"^signature {n} +valid +{detail}$", out, re.MULTILINE)
+    assert out.endswith("image length 512 of 8192 bytes, 7680 bytes of padding and signatures\n")
+
+
+def test_more_behind_the_signatures(capsys, tmp_path, signed):
+    _, out = command(capsys, tmp_path, signed + b"more")
+    assert "7680 bytes of padding and signatures, 4 bytes behind it are no part of it" in out
+
+
+def test_not_signed(capsys, tmp_path):
+    code, out = command(capsys, tmp_path, SMALL)
+    assert code == 0
+    assert re.search(r"^signature +absent +none, the image is not signed *$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (100, "block 1: it was made for another image"),
+        (4096 + 1216, "block 1: expected first byte 0xe7, came 0xe6"),
+        (4096 + 1216 + 300, "block 1: CRC bad, it is damaged: expected 0x"),
+    ],
+    ids=["image", "magic", "CRC"],
+)
+def test_bad_signatures(capsys, tmp_path, signed, at, words):
+    data = signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :]
+    code, out = command(capsys, tmp_path, data)
+    assert code == 1
+    assert re.search(r"^signature 1 +invalid +" + re.escape(words), out, re.MULTILINE)
+
+
+def test_signature_cut_off(capsys, tmp_path, signed):
+    code, out = command(capsys, tmp_path, signed[: 4096 + 1000])
+    assert code == 1
+    assert "block 0: it is cut off: expected 1216 bytes, came 1000" in out
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("rsa", "RSA-3072"), ("p256", "P-256")])
+def test_encrypted_images(capsys, tmp_path, keys, kind, scheme):
+    data = encrypted.write(SMALL, load_public(keys.public(kind)))
+    code, out = command(capsys, tmp_path, data)
+    assert code == 0
+    assert f"an encrypted image (esp_encrypted_img), by its looks for a {scheme} key" in out
+    assert re.search(r"^length +valid +512 \+ 512 bytes *$", out, re.MULTILINE)
+    assert re.search(r"^application +absent +encrypted: ", out, re.MULTILINE)
+    for size, words in (
+        (1023, "it is cut off: expected 512 + 512 bytes by its header, came 1023"),
+        (511, "ends within its header: expected 512 bytes, came 511"),
+        (4, "ends within its header: expected 512 bytes, came 4"),
+    ):
+        code, out = command(capsys, tmp_path, data[:size])
+        assert code == 1
+        assert words in out
+    code, out = command(capsys, tmp_path, data + b"\n")
+    assert code == 1
+    assert "something is behind it" in out
 
 
 # Bad images

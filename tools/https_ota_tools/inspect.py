@@ -1,27 +1,32 @@
-"""`inspect`: what is in an application image, and whether the chip would take it."""
+"""`inspect`: what is in an application image, and whether the chip would take it.
+
+Signatures are judged by the keys in them, encrypted images by their header: whose they are, `verify` says.
+"""
 
 import argparse
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
-from https_ota_tools import files, image, output
+from https_ota_tools import encimg, files, image, output, sbv2
 
 NAME = "inspect"
 HELP = "show and check an application image"
 
-_COLOURS = {
-    image.Verdict.VALID: "green",
-    image.Verdict.INVALID: "red",
-    image.Verdict.ABSENT: "yellow",
-}
-
 
 def inspect(path: Path) -> image.Report:
-    """Check a file as an application image. Raises ToolError if it can't be read."""
-    return image.examine(files.read(path))
+    """Check a file as an application image, or an encrypted one. Raises ToolError if it can't be read."""
+    data = files.read(path)
+    if encimg.is_encrypted(data):
+        return image.Report(len(data), None, encimg.checks(data))
+    report = image.examine(data)
+    if report.image is None:
+        return report
+    found = sbv2.blocks(data, report.image.length)
+    size = sbv2.start(report.image.length) + sbv2.SECTOR - report.image.length if found else 0
+    checks = [*report.checks, *sbv2.checks(found)]
+    return image.Report(len(data), report.image, checks, signature_bytes=size)
 
 
 def show(report: image.Report, console: Console) -> None:
@@ -29,17 +34,13 @@ def show(report: image.Report, console: Console) -> None:
     if report.image:
         _show_image(report.image, console)
         _show_segments(report.image, console)
-    detail = Column("detail", overflow="fold")
-    table = Table("check", "verdict", detail, box=None, pad_edge=False)
-    for check in report.checks:
-        table.add_row(
-            check.name, Text(check.verdict.value, style=_COLOURS[check.verdict]), check.detail
-        )
-    console.print(table)
+    output.show_checks(report.checks, console)
     if report.image:
-        trailing = report.size - report.image.length
-        behind = f", {trailing} bytes behind it are no part of it" if trailing else ""
-        console.print(f"\nimage length {report.image.length} of {report.size} bytes{behind}")
+        length, signature = report.image.length, report.signature_bytes
+        behind = f", {signature} bytes of padding and signatures" if signature else ""
+        if (trailing := report.size - length - signature) > 0:
+            behind += f", {trailing} bytes behind it are no part of it"
+        console.print(f"\nimage length {length} of {report.size} bytes{behind}")
 
 
 def revision(number: int) -> str:
@@ -90,11 +91,13 @@ def _show_segments(i: image.Image, console: Console) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="application image")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="application image, plain or encrypted"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the command: 0 for a valid image, 1 for any other file."""
+    """Do the command: 0 if nothing is wrong with an image, 1 for any other file."""
     report = inspect(args.file)
     show(report, output.console())
     return 0 if report.valid else 1
