@@ -47,7 +47,7 @@ def test_checked_and_found_bad_is_1(run, tmp_path):
     assert "the image is corrupt" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "slots"])
+@pytest.mark.parametrize("command", ["inspect", "slots", "verify"])
 def test_what_cannot_be_done_is_2_without_a_traceback(run, command):
     done = run(command, "no-such-file.bin")
     assert (done.returncode, done.stdout) == (2, "")

@@ -15,6 +15,7 @@ from https_ota_tools import (
     probe,
     sign,
     slots,
+    verify,
 )
 from https_ota_tools.errors import ToolError
 
@@ -34,7 +35,7 @@ class Command(Protocol):
 
 COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
-    *(keygen, sign, encrypt, decrypt),
+    *(keygen, sign, encrypt, decrypt, verify),
     *(probe, ca),
 )
 
