@@ -37,6 +37,12 @@ class OTAError(Exception):
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot
     ROLLBACK = 52  # there is no firmware to go back to
+    # Signatures.
+    UNSIGNED = 70  # no signature where one must be
+    SIGNATURE_BLOCK = 71  # a signature block is damaged
+    KEY_TYPE = 72  # a signature of a kind, curve or hash that is not supported
+    UNKNOWN_KEY = 73  # signed by none of the trusted keys
+    SIGNATURE = 74  # the signature does not match the image
 
     def __init__(self, code, detail):
         super().__init__(code, detail)

@@ -54,3 +54,18 @@ def sums(buf: ptr32, n: int, acc: ptr32):
         b += a
     acc[0] = a
     acc[1] = b
+
+
+# Digests are compared in a time that does not depend on where they differ.
+@micropython.viper
+def equal(a, b) -> bool:
+    """True when a and b (bytes or the like) have the same length and content."""
+    n = int(len(a))
+    if n != int(len(b)):
+        return False
+    p = ptr8(a)
+    q = ptr8(b)
+    x = 0
+    for i in range(n):
+        x |= int(p[i]) ^ int(q[i])
+    return x == 0
