@@ -60,12 +60,13 @@ def sums(buf: ptr32, n: int, acc: ptr32):
 @micropython.viper
 def equal(a, b) -> bool:
     """True when a and b (bytes or the like) have the same length and content."""
-    n = int(len(a))
-    if n != int(len(b)):
+    n = uint(len(a))
+    if n != uint(len(b)):
         return False
     p = ptr8(a)
     q = ptr8(b)
     x = 0
-    for i in range(n):
-        x |= int(p[i]) ^ int(q[i])
+    while n:
+        n -= 1
+        x |= int(p[n]) ^ int(q[n])
     return x == 0
