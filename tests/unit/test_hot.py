@@ -3,7 +3,7 @@
 import random
 from struct import pack, unpack
 
-from https_ota.hot import copy_xor, sums
+from https_ota.hot import copy_xor, equal, sums
 
 
 def twin(dst, d, src, s, n, x):
@@ -138,3 +138,34 @@ def test_sums_allocate_nothing():
     finally:
         micropython.heap_unlock()
     assert unpack("<II", view) == sums_twin(data, (0, 0))
+
+
+# -- equal
+
+
+def test_equal_contents():
+    for n in (0, 1, 31, 32, 300):
+        data = bytes(random.getrandbits(8) for _ in range(n))
+        assert equal(data, bytes(data)) is True
+        assert equal(data, bytearray(data)) is True
+        assert equal(memoryview(b"x" + data)[1:], data) is True
+
+
+def test_one_bit_makes_a_difference_anywhere():
+    data = bytes(random.getrandbits(8) for _ in range(32))
+    for i in range(256):
+        other = bytearray(data)
+        other[i >> 3] ^= 1 << (i & 7)
+        assert equal(data, other) is False, i
+
+
+def test_differences_do_not_cancel():
+    assert not equal(b"\x01\x01", b"\x00\x00")
+    assert not equal(b"\x01\x02", b"\x02\x01")
+
+
+def test_another_length_is_not_equal():
+    assert not equal(b"abc", b"ab")
+    assert not equal(b"ab", b"abc")
+    assert not equal(b"", b"\0")
+    assert not equal(b"\0", b"")
