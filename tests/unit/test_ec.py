@@ -1,6 +1,7 @@
 # ec.py against textbook arithmetic with affine points, and against published vectors.
 
 import random
+from binascii import unhexlify
 from hashlib import sha256
 
 from https_ota import ec
@@ -141,8 +142,9 @@ SAMPLES = (
     ),
     (
         P384,
-        b"\x9a\x90\x83\x50\x5b\xc9\x22\x76\xae\xc4\xbe\x31\x26\x96\xef\x7b\xf3\xbf\x60\x3f\x4b\xbd\x38\x11"
-        b"\x96\xa0\x29\xf3\x40\x58\x53\x12\x31\x3b\xca\x4a\x9b\x5b\x89\x0e\xfe\xe4\x2c\x77\xb1\xee\x25\xfe",
+        unhexlify(
+            "9a9083505bc92276aec4be312696ef7bf3bf603f4bbd381196a029f340585312313bca4a9b5b890efee42c77b1ee25fe"
+        ),
         0x6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5,
         0xEC3A4E415B4E19A4568618029F427FA5DA9A8BC4AE92E02E06AAE5286B300C64DEF8F0EA9055866064A254515480BC13,
         0x8015D9B72D7D57244EA8EF9AC0C621896708A59367F9DFB9F54CA84B3F1C9DB1288B231C3AE0D4FE7344FD2533264720,
