@@ -177,13 +177,13 @@ def _end(part):
                 )
             end += size
         end += 8
-        if end >= limit:
-            raise OTAError(
-                OTAError.SEGMENTS,
-                "segment %d reaches beyond %s, which has %d bytes" % (number, label, limit),
-            )
     # The checksum is the last byte of a row of 16; the image's own SHA-256 follows it.
     end = (end // 16 + 1) * 16 + (32 if head[23] == 1 else 0)
+    if end > limit:
+        raise OTAError(
+            OTAError.SEGMENTS,
+            "the image ends at %d by its segments, %s at %d" % (end, label, limit),
+        )
     return (end + _SECTOR - 1) // _SECTOR * _SECTOR
 
 
