@@ -37,6 +37,10 @@ class OTAError(Exception):
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot
     ROLLBACK = 52  # there is no firmware to go back to
+    # Encrypted images.
+    NOT_ENCRYPTED = 60  # expected an encrypted image, another file came
+    DECRYPT_KEY = 61  # the key does not open this encrypted image
+    TAG = 62  # the encrypted image was changed on its way: its tag does not match
     # Signatures.
     UNSIGNED = 70  # no signature where one must be
     SIGNATURE_BLOCK = 71  # a signature block is damaged

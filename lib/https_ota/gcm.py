@@ -131,10 +131,6 @@ def absorb(state, pos: int, buf, at: int, n: int):
                 w1 = (w1 >> right & m) | w2 << left
                 w2 = (w2 >> right & m) | w3 << left
                 w3 = (w3 >> right & m) | int(q[4]) << left
-            w0 ^= int(y[0])
-            w1 ^= int(y[1])
-            w2 ^= int(y[2])
-            w3 ^= int(y[3])
             p += 16
             n -= 16
         else:
@@ -145,11 +141,11 @@ def absorb(state, pos: int, buf, at: int, n: int):
                 n -= 1
             if pos < 16:
                 return
-            pos = 0
-            w0 = int(y[0])
-            w1 = int(y[1])
-            w2 = int(y[2])
-            w3 = int(y[3])
+            pos = w0 = w1 = w2 = w3 = 0
+        w0 ^= int(y[0])
+        w1 ^= int(y[1])
+        w2 ^= int(y[2])
+        w3 ^= int(y[3])
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0
         k = 28
         while True:
@@ -229,9 +225,7 @@ class GCM:
         self._encrypt(mask, mask)
         table(self._state, mask)
         if len(iv) == 12:
-            j0 = bytearray(16)
-            j0[:12] = iv
-            j0[15] = 1
+            j0 = bytes(iv) + b"\0\0\0\1"
         else:
             absorb(self._state, 0, iv, 0, len(iv))
             self._end(len(iv))
