@@ -187,7 +187,9 @@ def _bytes32(key, what):
             from binascii import unhexlify
 
             key = unhexlify(key)
-        key = memoryview(key)  # no text: that has no buffer of bytes here
+        elif isinstance(key, str):
+            key = b""
+        key = memoryview(key)
     except (TypeError, ValueError):
         key = b""
     if len(key) != 32:
@@ -205,7 +207,7 @@ def _element(der, at, tag):
     n = der[at + 1]
     at += 2
     if n & 128:
-        size = n & 127
+        size = n & 127 or len(der)  # DER has no indefinite lengths
         n = int.from_bytes(der[at : at + size], "big")
         at += size
     if at + n > len(der):
