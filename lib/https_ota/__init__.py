@@ -15,6 +15,9 @@ _HOME = {
     "ImageInfo": "image",
     "bar": "progress",
     "running_info": "slot",
+    "newer_only": "policy",
+    "same_project": "policy",
+    "EncryptedImage": "encrypted",
 }
 
 

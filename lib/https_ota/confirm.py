@@ -75,6 +75,13 @@ def confirm():
     if state() != PENDING_VERIFY:
         return False
     Partition.mark_app_valid_cancel_rollback()
+    # secure_version of the application's descriptor: from now on nothing below it is installed. 0 in most builds.
+    word = bytearray(4)
+    Partition(Partition.RUNNING).readblocks(0, word, 36)
+    if any(word):
+        from .policy import raise_floor
+
+        raise_floor(unpack("<I", word)[0])
     return True
 
 

@@ -15,34 +15,34 @@
 #
 #   replay(buf, n)  goes on as if the ciphertext of buf[:n] had come, and leaves buf as it was; without it a
 #                   download does not go on after a reset
+#   feed            set to a function, or None, to be called now and then in what takes long: for a watchdog
 #   check(start)    raises OTAError when no file of this format begins like that; for files that end within the
 #                   header
 
 from .errors import OTAError
 
 
-def equal(a, b):
-    """Compare two byte strings in a time that depends on their lengths only."""
-    if len(a) != len(b):
-        return False
-    different = 0
-    for i in range(len(a)):
-        different |= a[i] ^ b[i]
-    return different == 0
-
-
 class Decrypt:
     """The plaintext of an encrypted stream: begin() or resume(), readinto() until it returns 0, finish(); close().
 
     source  the encrypted file: an object with readinto(buf) -> n (0 at the end)
-    cipher  what decrypts it, see above
+    cipher  what decrypts it, see above; TypeError when it lacks one of these
+    feed    for a watchdog: handed to a cipher that has an attribute of this name
 
     `header` is the file's (bytes), `size` the plaintext's length (None while unknown), `position` how much of it
     was handed out, or replayed. Nothing is authentic before finish(). begin() and resume() may be called again
     when the source starts over.
     """
 
-    def __init__(self, source, cipher):
+    def __init__(self, source, cipher, feed=None):
+        for name in ("header_size", "begin", "decrypt", "finish", "wipe"):
+            if not hasattr(cipher, name):
+                raise TypeError(
+                    "decrypt: expected EncryptedImage(...) or an object like it, got %s, which has no %s"
+                    % (type(cipher).__name__, name)
+                )
+        if hasattr(cipher, "feed"):
+            cipher.feed = feed
         self._source = source
         self._cipher = cipher
         self.header = None
@@ -88,6 +88,12 @@ class Decrypt:
                 "by its header the encrypted file has %d bytes, but it has %d"
                 % (len(header) + self.size, total),
             )
+
+    def size_of(self, total):
+        """The plaintext's length, where the whole file has `total` bytes (None: unknown)."""
+        if self.size is None and total is not None:
+            return total - len(self.header)
+        return self.size
 
     def replay(self, buf, n):
         """Pass buf[:n], the next bytes of plaintext that an earlier session wrote; buf keeps them."""

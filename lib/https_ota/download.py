@@ -31,6 +31,8 @@ class Download:
     url         https://host[:port]/path (http:// only with insecure=True)
     cadata      CA certificates that may vouch for the server: PEM or DER, str or bytes, or a list of these
     insecure    True switches the check of the server off, and allows http://
+    pin         SHA-256 of the server's certificate or of its public key, or several: see pin.pin_digests(); with
+                cadata both must hold, without it the pin is all that vouches for the server
     cert, key   this board's own certificate and private key (PEM or DER), where the server asks for one
     headers     dict of further request headers; dropped when a redirect leads to another host
     auth        (name, password) for HTTP Basic; dropped likewise
@@ -51,6 +53,7 @@ class Download:
         *,
         cadata=None,
         insecure=False,
+        pin=None,
         cert=None,
         key=None,
         headers=None,
@@ -70,8 +73,14 @@ class Download:
             raise ValueError("timeout_s: expected seconds above 0, got %r" % timeout_s)
         if (cert is None) != (key is None):
             raise ValueError("cert and key belong together: give both or none")
+        self._pins = None
+        if pin is not None:
+            from .pin import pin_digests
+
+            self._pins = pin_digests(pin)
         self.status = 0
         self.total = None
+        self.offset = 0  # bytes before the first sector's
         self.position = 0
         self.validator = None
         self.least = 0  # bytes that must come, where the length is not known otherwise
@@ -88,7 +97,8 @@ class Download:
         self.retry_after = 0
         self._headers = self._first_headers = check_headers(headers, auth)
         self._hook = http_hook
-        self._trust = (cadata, insecure, cert, key)
+        self._trust = (cadata, insecure or (cadata is None and pin is not None), cert, key)
+        self._insecure = insecure
         self._context = None
         self._timeout_s = timeout_s
         self._conn = None
@@ -110,15 +120,14 @@ class Download:
 
         Raises ValueError for a URL or CA data that can't be used, OTAError, or a socket's OSError.
         """
-        if self._trust is not None and not self._trust[1]:
-            if not self.origin[0]:
-                raise ValueError(
-                    "http:// is neither encrypted nor verified; say insecure=True to accept that"
-                )
-            if self._trust[0] is None:
-                raise ValueError(
-                    "no server can be verified without cadata=(CA certificates); or say insecure=True"
-                )
+        if not self.origin[0] and (not self._insecure or self._pins):
+            raise ValueError(
+                "http:// is neither encrypted nor verified; say insecure=True, without pin=, to accept that"
+            )
+        if self._trust is not None and self._trust[0] is None and not self._trust[1]:
+            raise ValueError(
+                "no server can be verified without cadata=(CA certificates) or pin=; or say insecure=True"
+            )
         self._choose_size()
         self.position = position
         self.validator = validator
@@ -224,9 +233,8 @@ class Download:
         if self.size:
             stop = self.position + self.size
             if self.size > _SECTOR:
-                stop -= (
-                    stop % _SECTOR
-                )  # so that the next request goes out before a sector is written
+                # So that the next request goes out before a sector is written.
+                stop -= (stop - self.offset) % _SECTOR
             if self.total is not None and stop > self.total:
                 stop = self.total
             self._end = stop
@@ -262,6 +270,14 @@ class Download:
         self._conn = Connection(
             host, port, self._context if tls else None, self._timeout_s, self._on_answer
         )
+        if self._pins:
+            from .pin import check
+
+            try:
+                check(self._conn.certificate(), self._pins, host)
+            except BaseException:
+                self.close()
+                raise
         self.reached = True
 
     def _on_answer(self):

@@ -15,9 +15,9 @@ from struct import unpack_from
 
 from micropython import const
 
-from .crypt import equal
 from .errors import OTAError
 from .gcm import GCM, erase
+from .hot import equal
 
 _HEADER = const(512)
 _RSA_SIZE = const(384)

@@ -21,6 +21,7 @@ class OTAError(Exception):
     DISCONNECTED = 18  # the connection ended before the data did
     DEADLINE = 19  # the update took longer than it may
     CHANGED = 20  # the file on the server keeps changing
+    CERT_PIN = 21  # the server's certificate and key are none of those pinned
     # The image.
     NOT_AN_IMAGE = 30  # not an ESP application image at all
     WRONG_FILE = 31  # a firmware file, but not the application image
@@ -33,6 +34,9 @@ class OTAError(Exception):
     CHECKSUM = 38  # its checksum does not match its content
     DIGEST = 39  # its SHA-256 is not the one expected
     SIZE = 40  # its size is not the one expected
+    SECURE_VERSION = 41  # its secure version is below what this board takes
+    VERSION = 42  # its version is older than the running one, or can't be compared
+    PROJECT = 43  # it is of another project
     # The flash.
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot

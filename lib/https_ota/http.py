@@ -149,6 +149,10 @@ class Connection:
                 pass  # the peer is gone: nothing is lost
             self._raw.close()
 
+    def certificate(self):
+        """The server's certificate, DER."""
+        return self._sock.getpeercert(True)
+
     def send(self, request, n):
         """Send request[:n]; response() and readinto() then read the answer."""
         self.keep = False

@@ -5,7 +5,8 @@ import gc
 from micropython import const
 
 from .errors import OTAError
-from .hot import sums
+from .find import NOTHING, THERE, find
+from .hot import equal, sums
 from .image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
 from .slot import SECTOR, Slot, running_info
 
@@ -28,8 +29,13 @@ class OTA:
     """An update, step by step: begin(), perform() until it returns False, finish(); abort() at any time.
 
     url       https URL of the application image, or any object with readinto(buf) -> n (0 at the end)
-    sha256    SHA-256 of the file, if known beforehand: 32 bytes, or 64 hex digits
-    size      its size in bytes, likewise; a slot that holds the file by size and SHA-256 is used as it is
+    sha256    SHA-256 of the image, if known beforehand: 32 bytes, or 64 hex digits
+    size      its size in bytes, likewise; a slot that holds the image by size and SHA-256 is used as it is
+    trusted_keys  digests of the keys that may have signed the image, see sign.trusted_digests(); None asks
+              for no signature
+    decrypt   what decrypts the file: encrypted.EncryptedImage, or an object with its methods (see crypt.py)
+    check     called with the ImageInfo before anything is erased, and may raise; when it returns something false
+              there is nothing to do. Or a list of such functions
     progress  called as progress(done, total) once a sector; total is None while unknown
     resume    False neither goes on with an earlier download of this file nor leaves a record for a later one
     verify_spi_mode  False lets an image of another flash mode pass
@@ -49,6 +55,9 @@ class OTA:
         *,
         sha256=None,
         size=None,
+        trusted_keys=None,
+        decrypt=None,
+        check=None,
         progress=None,
         resume=True,
         verify_spi_mode=True,
@@ -56,6 +65,7 @@ class OTA:
         wdt=None,
         **http,
     ):
+        self._feed = wdt.feed if wdt else None
         if hasattr(url, "readinto"):
             if http:
                 raise TypeError("%s: only for a URL" % ", ".join(http))
@@ -65,16 +75,26 @@ class OTA:
             from .download import Download
 
             self._source = self._download = Download(url, **http)
-            self._download.feed = wdt and wdt.feed
+            self._download.feed = self._feed
+        self._crypt = None
+        if decrypt is not None:
+            from .crypt import Decrypt
+
+            self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
+            if self._download:
+                self._download.offset = decrypt.header_size
         self._sha256 = _digest(sha256)
         self._size = size
+        self._trusted = trusted_keys
+        self._checks = (
+            () if check is None else check if isinstance(check, (list, tuple)) else (check,)
+        )
         self._progress = progress
-        self._use_resume = resume
+        self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
         self._resume = None
         self._verify_spi_mode = verify_spi_mode
         self._wlan = wlan
         self._pm = None
-        self._wdt = wdt
         self._state = _INIT
         self._slot = None
         self._checker = None
@@ -97,6 +117,10 @@ class OTA:
             self._slot = slot = Slot()
             self.slot = slot.label
             self._running = running_info()
+            if self._trusted is not None:
+                from .sign import trusted_digests
+
+                self._trusted = trusted_digests(self._trusted)
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
             self._sector = bytearray(SECTOR)
             self._sector_view = view = memoryview(self._sector)
@@ -104,10 +128,11 @@ class OTA:
             if self._wlan is not None:
                 self._pm = self._wlan.config("pm")
                 self._wlan.config(pm=self._wlan.PM_NONE)
-            self._state = self._find()
-            if self._state == _ABORTED:
+            found = find(self)
+            if found == NOTHING or not self._accept():
                 self.abort()
                 return None
+            self._state = _SUCCESS if found == THERE else _BEGIN
         except BaseException:
             self.abort()
             raise
@@ -131,6 +156,11 @@ class OTA:
                 if not self._may_restart(e):
                     raise
                 self._start()
+                if not self._accept():
+                    raise OTAError(
+                        OTAError.CHANGED,
+                        "the file changed on the server during the download, and the new one is not wanted",
+                    )
                 return True
             if self._fill:
                 self._write_sector()
@@ -138,7 +168,7 @@ class OTA:
                 return True
             self._complete()
             self._state = _SUCCESS
-            self._source_close()
+            self._close()
             return False
         except BaseException as e:
             # When the image is no good, its beginning is of no use to a later update either.
@@ -156,6 +186,10 @@ class OTA:
         try:
             if self._checker is not None:
                 self._read_back()
+            if self._trusted is not None:
+                from .sign import verify
+
+                verify(self._slot.part, self._trusted, self._sector, self._feed)
             self._slot.switch()
             self._state = _FINISHED
         finally:
@@ -170,7 +204,7 @@ class OTA:
         """Stop and close the connection; harmless at any time. A later update may go on from here."""
         if self._state != _FINISHED:
             self._state = _ABORTED
-        self._source_close()
+        self._close()
         self._sector = self._sector_view = self._pieces = self._receive = None
         if self._pm is not None:
             pm, self._pm = self._pm, None
@@ -214,67 +248,6 @@ class OTA:
                 % _NAMES[self._state],
             )
 
-    def _find(self):
-        """Find what is to be done, and return the state that this makes: _BEGIN, _SUCCESS or _ABORTED (nothing)."""
-        if self._sha256 and self._size:
-            whole = SplitHash.whole(self._sha256)
-            if self._slot.size_of_running() >= self._size:
-                if self._hash(self._slot.read_running, self._size, None) == whole:
-                    return _ABORTED
-            if self._slot.size >= self._size and self._slot_holds(self._size, None, whole):
-                return _SUCCESS
-        if self._download is None:
-            self._start()
-            return _BEGIN
-        position = 0
-        held = validator = total = None
-        if self._use_resume:
-            from .resume import Resume
-
-            try:
-                self._resume = Resume(self._download.url, self._slot.number)
-            except OSError:
-                pass  # a board without NVS: no records
-        if self._resume:
-            position = self._replay(self._resume)
-            if position:
-                validator, total = self._resume.validator, self._resume.total
-            else:
-                held = self._resume.held()
-                if held and held[0] != self._slot.number and not self._is_running(held):
-                    held = None
-        status = self._download.open(position, validator, total, held and held[5])
-        if status == 304 and held and held[0] == self._slot.number:
-            if self._slot_holds(held[1], held[2], held[4]):
-                self._source_close()
-                return _SUCCESS
-            status = self._download.open()
-        if status in (204, 304):
-            return _ABORTED
-        if self._download.position:
-            self._index = position // SECTOR
-            self._begin_stream()
-            self._bind()
-        else:
-            self._start()
-        return _BEGIN
-
-    def _is_running(self, held):
-        # Whoever flashed the board by cable meanwhile left the record behind.
-        return held[0] == self._slot.running_number and held[3] == self._running.app_elf_sha256[:8]
-
-    def _slot_holds(self, size, body, digest):
-        """Whether the slot holds this file, and it is for this board; sets self.info then."""
-        if self._hash(self._slot.read, size, body) != digest:
-            return False
-        self._slot.read(0, self._sector)
-        self.info = info = parse(self._sector, SECTOR)
-        if info is None:
-            return False
-        info.size = size
-        self._check_info(info)
-        return True
-
     def _hash(self, read, size, body):
         split = SplitHash(body)
         i = 0
@@ -284,40 +257,15 @@ class OTA:
             split.update(self._sector, self._sector_view, n)
             size -= n
             i += 1
-            if self._wdt:
-                self._wdt.feed()
+            if self._feed:
+                self._feed()
         return split.finish()
 
-    def _replay(self, resume):
-        """Take up what an earlier session wrote, after a look at the flash; return how many bytes that is."""
-        done = resume.load()
-        if not 0 < done <= self._slot.size or done % SECTOR:
-            return 0
-        if self._size and self._size != resume.total:
-            return 0
-        checker = Checker(self._slot.size, resume.total, self._sha256 is not None)
-        resume.start_sums()
-        try:
-            for i in range(done // SECTOR):
-                self._slot.read(i, self._sector)
-                if i == 0:
-                    info = parse(self._sector, SECTOR)
-                    if info is None:
-                        return 0
-                    self._check_info(info)
-                sums(self._sector, SECTOR, resume.sums)
-                checker.feed(self._sector, 0, self._sector, 0, SECTOR)
-                checker.hash.update(self._sector, self._sector_view, SECTOR)
-                if self._wdt:
-                    self._wdt.feed()
-        except OTAError:
-            return 0
-        if resume.sums != resume.expected:
-            return 0
-        info.size = resume.total
-        self.info = info
-        self._checker = checker
-        return done
+    def _go_on(self, done):
+        """Take up the stream after the first `done` bytes of the image."""
+        self._index = done // SECTOR
+        self._begin_stream()
+        self._bind()
 
     def _start(self):
         """Read and check the head of the stream from its beginning, and keep it for the first sector."""
@@ -327,6 +275,8 @@ class OTA:
                 if self._resume:
                     self._resume.start_sums()
                 self._begin_stream()
+                if self._crypt:
+                    self._crypt.begin()
                 self._check_head()
                 break
             except OTAError as e:
@@ -348,7 +298,11 @@ class OTA:
 
     def _bind(self):
         if self._resume:
-            self._resume.bind(self._download.total, self._download.validator)
+            self._resume.bind(
+                self._download.total,
+                self._download.validator,
+                self._crypt.header if self._crypt else None,
+            )
 
     def _check_head(self):
         # The first sector, or all of a smaller file, kept for perform() to write.
@@ -362,12 +316,17 @@ class OTA:
         if info is None:
             from .wrong import wrong_file
 
-            raise wrong_file(head, self._fill, self._source)
-        info.size = total = self._download.total if self._download else self._size
+            raise wrong_file(head, self._fill, self._source, self._crypt is not None)
+        total = self._download.total if self._download else None
+        if self._crypt:
+            total = self._crypt.size_of(total)
+        elif not self._download:
+            total = self._size
+        info.size = total
         self._check_info(info)
         if total is not None and self._size and total != self._size:
             raise OTAError(
-                OTAError.SIZE, "expected %d bytes, the server has %d" % (self._size, total)
+                OTAError.SIZE, "expected %d bytes, the file has %d" % (self._size, total)
             )
         if total is not None and total > self._slot.size:
             raise OTAError(
@@ -386,6 +345,11 @@ class OTA:
         if any_major:
             info.max_chip_rev = 0
         check_fit(info, self._running, rev, self._verify_spi_mode)
+
+    def _accept(self):
+        from .policy import accept
+
+        return accept(self.info, self._running, self._checks)
 
     # -- sector by sector ---------------------------------------------------------------------------
 
@@ -428,22 +392,25 @@ class OTA:
             if self._index & _SAVE_MASK == 0:
                 self._resume.save(self._index * SECTOR)
         if self._download is not None and self._download.total is None:
-            self._download.least = self._checker.least()
-        if self._wdt:
-            self._wdt.feed()
+            size = self._crypt.size if self._crypt else None
+            self._download.least = self._download.offset + (size or self._checker.least())
+        if self._feed:
+            self._feed()
         if self._progress:
             self._progress(self._checker.pos, self.info.size)
 
     def _complete(self):
         """Everything has come: was it all, and the right thing?"""
+        if self._crypt:
+            self._crypt.finish()
         self._checker.finish()
         if self._size and self._checker.pos != self._size:
             raise OTAError(
                 OTAError.SIZE, "expected %d bytes, got %d" % (self._size, self._checker.pos)
             )
-        if self._sha256 and self._checker.hash.finish() != SplitHash.whole(self._sha256):
+        if self._sha256 and not equal(self._checker.hash.finish(), SplitHash.whole(self._sha256)):
             raise OTAError(
-                OTAError.DIGEST, "the file is not the one expected: its SHA-256 is another"
+                OTAError.DIGEST, "the image is not the one expected: its SHA-256 is another"
             )
 
     def _read_back(self):
@@ -465,9 +432,11 @@ class OTA:
             self._download.validator,
         )
 
-    def _source_close(self):
+    def _close(self):
         if self._download is not None:
             self._download.close()
+        if self._crypt is not None:
+            self._crypt.close()
 
 
 def _digest(value):

@@ -11,6 +11,7 @@ from .explain import too_big, tls_buffer, tls_buffer_error
 _SMALLEST = const(512)
 _LONGEST_WAIT_MS = const(32000)
 _SLICE_MS = const(100)
+_FIRST_TRIES = const(3)
 _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 # Statuses that a server gives for a while: timeout, too many requests, trouble of its own.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -36,10 +37,7 @@ def recover(download, e):
         if too_big(e):
             _ask_for_less(d)
             return
-        # Nothing has ever been reached: more likely a wrong address than a bad moment. A handshake that was
-        # broken off is a bad moment; one that was refused (an alert, a negative number) is not.
-        number = e.args[0] if e.args else 0
-        if not d.reached and not (d.answered and (number > 0 or number == _CONN_EOF)):
+        if not d.reached and not _bad_moment(d, e):
             raise e
     elif e.code == OTAError.HTTP_STATUS:
         if d.status in _EXPIRED and d.back_to_start():
@@ -67,6 +65,14 @@ def recover(download, e):
     if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
         raise _give_up(d, e)
     _sleep(d, wait)
+
+
+# Nothing has ever been reached: more likely a wrong address. But a handshake that was broken off, rather than
+# refused with an alert (a negative number), gets some more tries.
+def _bad_moment(d, e):
+    number = e.args[0] if e.args else 0
+    failures = d.retry.failures if d.retry else 0
+    return d.answered and failures < _FIRST_TRIES and (number > 0 or number == _CONN_EOF)
 
 
 def _ask_for_less(d):

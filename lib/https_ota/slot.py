@@ -36,19 +36,19 @@ def running_info():
 class Slot:
     """The passive OTA slot: prepare(), write() sector by sector, switch().
 
-    `size` in bytes, `label`, `number` (0 for ota_0) and `running_number`; `written` and `skipped` count sectors.
+    `part` is its esp32.Partition, `size` in bytes, `label`, `number` (0 for ota_0) and `running_number`; `written` and `skipped` count sectors.
     """
 
     def __init__(self):
         running = Partition(Partition.RUNNING)
         try:
-            self._part = running.get_next_update()
+            self.part = running.get_next_update()
         except OSError:
-            self._part = None
+            self.part = None
         # Where there is one OTA slot only, the one after it is itself.
-        if self._part is not None and self._part.info() == running.info():
-            self._part = None
-        if self._part is None or otadata() is None:
+        if self.part is not None and self.part.info() == running.info():
+            self.part = None
+        if self.part is None or otadata() is None:
             raise OTAError(
                 OTAError.NO_SLOT,
                 "the partition table has no OTA slot to write to: flash firmware with an OTA table"
@@ -60,10 +60,10 @@ class Slot:
                 OTAError.PENDING_VERIFY,
                 "the running firmware is itself on trial: call https_ota.confirm() or https_ota.rollback() first",
             )
-        info = self._part.info()
+        info = self.part.info()
         self.size = info[3]
         self.label = info[4]
-        self.number = slot_number(self._part)
+        self.number = slot_number(self.part)
         self._running = running
         self.running_number = slot_number(running)
         self.written = 0
@@ -84,13 +84,13 @@ class Slot:
         if self._holds(i, views):
             self.skipped += 1
             return
-        self._part.writeblocks(i, buf)
+        self.part.writeblocks(i, buf)
         self.written += 1
 
     def _holds(self, i, views):
         at = 0
         for view in views:
-            self._part.readblocks(i, self._compare, at)
+            self.part.readblocks(i, self._compare, at)
             if self._compare != view:
                 return False
             at += _COMPARE
@@ -98,7 +98,7 @@ class Slot:
 
     def read(self, i, buf):
         """Fill buf with sector i."""
-        self._part.readblocks(i, buf)
+        self.part.readblocks(i, buf)
 
     def size_of_running(self):
         """Size of the running firmware's slot in bytes."""
@@ -111,7 +111,7 @@ class Slot:
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""
         try:
-            self._part.set_boot()
+            self.part.set_boot()
         except OSError as e:
             if e.args[0] != _NOT_VALID:
                 raise

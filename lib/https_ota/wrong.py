@@ -7,7 +7,7 @@ from .image import HEAD_SIZE
 _APP = "use the application image: micropython.bin of the build folder, or the .app-bin among the downloads"
 _MAGICS = (
     (b"\x7fELF", "an ELF file; " + _APP),
-    (b"\xcf\xb6\x88\x07", "a pre-encrypted image; this firmware has no key for it"),
+    (b"\xcf\xb6\x88\x07", "a pre-encrypted image; give decrypt=EncryptedImage(...) with its key"),
     (b"\x1f\x8b", "a gzip file; unpack it on the server"),
     (b"PK\x03\x04", "a zip file; unpack it on the server"),
     (b"UF2\n", "a UF2 file; " + _APP),
@@ -19,8 +19,17 @@ _MAGICS = (
 _TABLES = (0x6000, 0x7000, 0x8000)
 
 
-def wrong_file(head, n, source):
-    """The OTAError for a file that begins with head[:n]; `source` gives the rest, which may be read."""
+def wrong_file(head, n, source, decrypted):
+    """The OTAError for a file that begins with head[:n]; `source` gives the rest, which may be read.
+
+    `decrypted` tells that this is what a key made of another file.
+    """
+    if decrypted and n and head[0] != 0xE9:
+        return OTAError(
+            OTAError.DECRYPT_KEY,
+            "what was decrypted does not begin like an image (0xe9) but with 0x%02x: it was encrypted for another"
+            " key, changed on its way, or is no image" % head[0],
+        )
     if n == 0:
         return OTAError(OTAError.NOT_AN_IMAGE, "the file is empty")
     if head[0] == 0xE9:

@@ -75,7 +75,7 @@ def test_offers_what_a_board_offers(any_board):
     with socket.create_server((servers.HOST, 0)) as listener:
         thread = threading.Thread(target=listen)
         thread.start()
-        any_board.refuse(f"https://localhost:{listener.getsockname()[1]}/")
+        any_board.refuse(f"https://localhost:{listener.getsockname()[1]}/", timeout_s=0.2)
         thread.join()
     # A record's header of 5 bytes, a message's of 4, version, random; then session id and suites.
     at = 5 + 4 + 2 + 32

@@ -3,7 +3,7 @@
 import micropython
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.crypt import Decrypt, equal
+from https_ota.crypt import Decrypt
 
 
 class Source:
@@ -262,11 +262,17 @@ def test_allocates_nothing():
     assert n == 150
 
 
-def test_equal():
-    assert equal(b"", b"") and equal(b"abc", bytearray(b"abc"))
-    for other in (b"abx", b"xbc", b"ab", b"abcd", b"", b"\0\0\0"):
-        assert not equal(b"abc", other)
-    for i in range(128):
-        other = bytearray(16)
-        other[i >> 3] = 1 << (i & 7)
-        assert not equal(bytes(16), other)
+def test_what_is_no_cipher():
+    for value in (b"a key", "pem", object()):
+        assert "which has no header_size" in str(raises(TypeError, Decrypt, Source(b""), value))
+
+
+def test_length_without_a_length_in_the_header():
+    class Open(Plain):
+        def begin(self, header):
+            super().begin(header)
+
+    decrypt = Decrypt(Source(b"MINE\x01\x02" + bytes(20)), Open())
+    decrypt.begin()
+    assert decrypt.size_of(None) is None
+    assert decrypt.size_of(100) == 94

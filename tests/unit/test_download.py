@@ -1083,6 +1083,12 @@ def test_first_handshake_that_is_broken_off_is_tried_again():
     assert len(net.addresses) == 4 and net.open == 0
 
 
+def test_first_handshakes_that_are_all_broken_off():
+    net = first_handshakes(*[104] * 10)
+    raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+    assert len(net.addresses) == 4 and net.open == 0
+
+
 def test_first_handshake_that_is_refused_is_an_error_at_once():
     # A fatal alert, and a missing CA.
     for number in (-30592, -30336):

@@ -28,7 +28,7 @@ def forget():
 def begun(done=8192, total=20000, validator=TAG, url=URL, slot=1):
     """Leave the record of an update that was broken off; return its sums."""
     resume = Resume(url, slot)
-    resume.bind(total, validator)
+    resume.bind(total, validator, None)
     resume.start_sums()
     sums(bytearray(range(64)), 64, resume.sums)
     resume.save(done)
@@ -37,7 +37,7 @@ def begun(done=8192, total=20000, validator=TAG, url=URL, slot=1):
 
 def finished(url=URL, slot=1, validator=TAG):
     resume = Resume(url, slot)
-    resume.bind(20000, validator)
+    resume.bind(20000, validator, None)
     resume.finish(20000, 19968, b"elf-hash" * 4, bytes(range(64)), validator)
 
 
@@ -120,7 +120,7 @@ def test_saving_allocates_nothing():
     import micropython
 
     resume = Resume(URL, 1)
-    resume.bind(20000, TAG)
+    resume.bind(20000, TAG, None)
     resume.start_sums()
     resume._set = lambda key, data: None  # the chip's NVS is C, the SIM board's is not
     micropython.heap_lock()
@@ -180,7 +180,7 @@ def test_worn_out_store_stops_nothing():
     resume = Resume(URL, 1)
     resume._nvs = Worn()
     assert resume.load() == 0 and resume.held() is None
-    resume.bind(20000, TAG)
+    resume.bind(20000, TAG, None)
     resume.start_sums()
     resume.save(4096)
     resume.overwrite()

@@ -5,10 +5,10 @@ from https_ota.wrong import wrong_file
 from makeimage import Stream, header, image
 
 
-def told(data, n=None, source=None):
+def told(data, n=None, source=None, decrypted=False):
     """(code, detail) for a file that begins so; `n` bytes of it are at hand, the rest comes from a stream."""
     n = min(len(data), 288) if n is None else n
-    e = wrong_file(bytearray(data[:n]), n, source or Stream(data[n:]))
+    e = wrong_file(bytearray(data[:n]), n, source or Stream(data[n:]), decrypted)
     assert isinstance(e, OTAError)
     return e.code, e.detail
 
@@ -136,3 +136,11 @@ def test_anything_else():
     code, detail = told(bytes(range(1, 200)))
     assert code == OTAError.NOT_AN_IMAGE and "got 0x01" in detail
     assert "got 0x00" in told(bytes(400))[1]
+
+
+def test_what_the_wrong_key_makes():
+    code, detail = told(b"\x37" + bytes(400), decrypted=True)
+    assert code == OTAError.DECRYPT_KEY
+    assert "0x37" in detail and "another key" in detail
+    # What was encrypted is the wrong file; the key is right.
+    assert told(combined(0x8000), decrypted=True)[0] == OTAError.WRONG_FILE
