@@ -365,6 +365,10 @@ def test_kinds_that_are_not_supported(board, keys, signed):
     # As RSA for ECDSA, hash 0 for 1 and the like, it may look as if it had a key.
     assert {r.code for r in results} <= {KEY_TYPE, UNKNOWN_KEY}
     assert [r.code for r in results].count(UNKNOWN_KEY) <= 1
+    changed = bytearray(p256)
+    changed[2], changed[36] = 2, 4
+    result = verify_all(board, signed["rsa"], trusted, [[(END, sealed(changed))]])[0]
+    assert result.code == KEY_TYPE
     # An ECDSA block that says it is RSA's has another key.
     changed = bytearray(p256)
     changed[1] = 2
@@ -586,8 +590,21 @@ def test_padding_that_is_not_pss(board, keys, signed):
     assert codes == dict.fromkeys(codes, SIGNATURE)
 
 
-def test_moduli_that_are_no_rsa_3072(board32, signed):
-    for n in (0, 1, (1 << 3071) - 1, 1 << 2047):
+def test_a_shorter_modulus(board32, signed):
+    # 3064 bits, and encoded as for 3072, which a salt in 256 makes small enough.
+    key = Key(rsa.generate_private_key(65537, 3064), b"", "")
+    n = key.private.private_numbers().public_numbers.n
+    encoded = (encode(i.to_bytes(32, "big")) for i in range(99_999))
+    em = next(em for em in encoded if int.from_bytes(em, "big") < n)
+    block = block_of(signed["rsa"])
+    block[36:420] = n.to_bytes(384, "little")
+    patch = rsa_patch(block, raw_sign(key, em))
+    digest = hashlib.sha256(block[36:812]).hexdigest()
+    assert verify_all(board32, signed["rsa"], [digest], [patch])[0].code == SIGNATURE
+
+
+def test_moduli_that_are_no_numbers_to_calculate_with(board32, signed):
+    for n in (0, 1, 1 << 3071, (1 << 3072) - 1):
         block = block_of(signed["rsa"])
         block[36:420] = n.to_bytes(384, "little")
         digest = hashlib.sha256(block[36:812]).hexdigest()

@@ -49,6 +49,16 @@ def test_the_base_points_have_order_n():
         assert len("%x" % c.p) == len("%x" % c.n) == 2 * c.size
 
 
+def test_factors_of_any_size_and_sign():
+    for c in CURVES:
+        assert ec.multiply(c, 0, c.gx, c.gy) is None
+        assert ec.multiply(c, 5 * c.n + 1, c.gx, c.gy) == (c.gx, c.gy)
+        assert ec.multiply(c, -1, c.gx, c.gy) == (c.gx, c.p - c.gy)
+        assert ec.multiply_add(c, -1, 1 << 400, c.gx, c.gy) == ec.multiply(
+            c, ((1 << 400) - 1) % c.n, c.gx, c.gy
+        )
+
+
 def test_what_is_on_the_curve():
     for c in CURVES:
         assert ec.on_curve(c, c.gx, c.p - c.gy)
@@ -215,3 +225,21 @@ def test_a_signature_whose_point_is_infinity_is_refused():
     # u1 * G + u2 * G with u1 = -u2: a digest equal to -r.
     r = 12345
     assert not ec.verify(c, (c.n - r).to_bytes(32, "big"), r, 77, c.gx, c.gy)
+
+
+def test_a_signature_whose_x_is_not_below_n():
+    for c in CURVES:
+        # The first point from n on; p is 3 modulo 4, which makes roots easy.
+        x = c.n
+        while True:
+            x += 1
+            y = pow((x * x * x - 3 * x + c.b) % c.p, (c.p + 1) // 4, c.p)
+            if ec.on_curve(c, x, y):
+                break
+        r = x - c.n
+        # With u1 = 5 and u2 = 1 / 7: the key is 7 * (point - 5 * G).
+        key = ec.multiply_add(c, -35, 7, x, y)
+        s = r * 7 % c.n
+        digest = (5 * s % c.n).to_bytes(c.size, "big")
+        assert ec.verify(c, digest, r, s, key[0], key[1])
+        assert not ec.verify(c, digest, x, s, key[0], key[1])
