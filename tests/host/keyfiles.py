@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 
 # Espressif's names of the kinds of keys that sign.
@@ -53,6 +54,14 @@ class Keys:
         espsecure(
             *("extract-public-key", "--version", "2", "--keyfile", private, self.public(name))
         )
+
+    def opener(self, kind):
+        """Return the device's option `decrypt` for one of the keys, as Python."""
+        data = self.private(kind).read_bytes()
+        if kind == "rsa":
+            return f"https_ota.EncryptedImage(rsa_key={data!r})"
+        scalar = load_pem_private_key(data, None).private_numbers().private_value
+        return f"https_ota.EncryptedImage(ec_key={scalar.to_bytes(32, 'big')!r})"
 
     def private(self, name):
         return self.folder / f"{name}.pem"

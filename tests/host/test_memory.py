@@ -1,7 +1,9 @@
 """What an update costs on the 32-bit builds, whose objects have the chip's sizes."""
 
+import encrypted
 import images
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +47,45 @@ def test_ranges_run_with_the_heap_locked(any_board, nginx, size):
     if size > 4096 and any_board.interpreter.parent.name == "sim-tls4k":
         size = 1024
     assert any_board.run(steady(nginx.url("app.bin"), True, request_size=size)) == "0\n"
+
+
+@pytest.fixture(params=["rsa", "p256"])
+def opener(request, keys, www):
+    """Let the image be encrypted; return what makes the option `decrypt`."""
+    kind = request.param
+    public = load_pem_public_key(keys.public(kind).read_bytes())
+    (www / "app.bin").write_bytes(encrypted.write((www / "app.bin").read_bytes(), public))
+    return keys.opener(kind)
+
+
+@pytest.mark.parametrize("size", [0, 3072])
+def test_decryption_runs_with_the_heap_locked(board, nginx, opener, size):
+    text = steady(nginx.url("app.bin"), True, request_size=size)
+    assert board.run(text.replace("resume=False", f"resume=False, decrypt={opener}")) == "0\n"
+
+
+KEPT = """
+import gc, https_ota
+def kept():
+    ota = https_ota.OTA(open({path!r}, "rb"){options})
+    ota.begin()
+    for _ in range(4):
+        ota.perform()
+    gc.collect()
+    used = gc.mem_alloc()
+    ota.abort()
+    return used
+gc.collect()
+base = gc.mem_alloc()
+print(kept() - base)
+"""
+
+
+def test_decryption_keeps_at_most_6_kib_more(board, www, keys, opener):
+    """Tables, buffers, the modules' own memory when frozen, and the key."""
+    plain = www / "plain.bin"
+    plain.write_bytes(images.app_image(size=400_000, version="2.0.0", seed=3))
+    alone = int(board.run(KEPT.format(path=str(plain), options="")))
+    options = f", decrypt={opener}"
+    more = int(board.run(KEPT.format(path=str(www / "app.bin"), options=options))) - alone
+    assert 1000 < more <= 6 * 1024

@@ -41,15 +41,6 @@ def sealed(keys, kind, contents):
     return encrypted.write(contents, load_pem_public_key(keys.public(kind).read_bytes()))
 
 
-def opener(keys, kind):
-    """The option `decrypt` for one of the keys, as a board's program has it."""
-    key = load(keys, kind)
-    if kind == "rsa":
-        return f"https_ota.EncryptedImage(rsa_key={keys.private(kind).read_bytes()!r})"
-    scalar = key.private_numbers().private_value.to_bytes(32, "big")
-    return f"https_ota.EncryptedImage(ec_key={scalar!r})"
-
-
 def code(url, *, decrypt=None, **options):
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     if "cadata" not in options and "insecure" not in options:
@@ -155,7 +146,7 @@ def test_encrypted_update(tmp_path, root, keys, www, nginx, kind, request_size):
     build = "sim" if request_size == 0 else "sim-tls4k"
     board = make_board(tmp_path, root, build)
     (www / "app.bin").write_bytes(sealed(keys, kind, PLAIN))
-    board.run(code(nginx.url("app.bin"), decrypt=opener(keys, kind), request_size=request_size))
+    board.run(code(nginx.url("app.bin"), decrypt=keys.opener(kind), request_size=request_size))
     assert slot(board, len(PLAIN)) == PLAIN
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
 
@@ -163,7 +154,7 @@ def test_encrypted_update(tmp_path, root, keys, www, nginx, kind, request_size):
 def test_encrypted_update_from_a_server_without_a_length(board, keys, www, root):
     (www / "app.bin").write_bytes(sealed(keys, "p256", PLAIN))
     with servers.OpenSSLServer(www, root.server()) as server:
-        board.run(code(server.url("app.bin"), decrypt=opener(keys, "p256")))
+        board.run(code(server.url("app.bin"), decrypt=keys.opener("p256")))
     assert slot(board, len(PLAIN)) == PLAIN
 
 
@@ -211,14 +202,14 @@ def test_what_is_not_encrypted_right(any_board, keys, www, nginx):
         }
         for name, sent in cases.items():
             (www / "app.bin").write_bytes(sent)
-            message = refuse(any_board, url, decrypt=opener(keys, kind))
+            message = refuse(any_board, url, decrypt=keys.opener(kind))
             # A wrong key on P-256 shows as what comes out of it.
             assert message.startswith(f"OTAError: {name}: "), (kind, message)
 
 
 def test_key_is_not_told(board, keys, www, nginx):
     (www / "app.bin").write_bytes(PLAIN)
-    done = board.start(code(nginx.url("app.bin"), decrypt=opener(keys, "p256")))
+    done = board.start(code(nginx.url("app.bin"), decrypt=keys.opener("p256")))
     scalar = load(keys, "p256").private_numbers().private_value
     said = done.stdout + done.stderr
     assert "NOT_ENCRYPTED" in said
@@ -233,7 +224,7 @@ def test_encrypted_update_goes_on_after_a_reset(board, keys, kind, request_size)
     with FaultServer(data, {}) as server:
         text = code(
             server.url("app.bin"),
-            decrypt=opener(keys, kind),
+            decrypt=keys.opener(kind),
             insecure=True,
             request_size=request_size,
             progress="PROGRESS",
@@ -251,7 +242,7 @@ def test_flash_changed_between_the_two_halves(board, keys):
     """What is replayed is compared first: the update starts over and ends well."""
     large = images.app_image(size=300_000, version="2.0.0", seed=8)
     with FaultServer(sealed(keys, "p256", large), {}) as server:
-        options = {"decrypt": opener(keys, "p256"), "insecure": True}
+        options = {"decrypt": keys.opener("p256"), "insecure": True}
         text = code(server.url("app.bin"), **options)
         assert board.start(text, SIM_CUT="120").returncode == CUT
         flash = bytearray(board.flash.read_bytes())
@@ -265,7 +256,7 @@ def test_same_image_encrypted_anew(board, keys):
     """Another header and ETag: nothing of the first half's keys may be used for the second."""
     large = images.app_image(size=300_000, version="2.0.0", seed=8)
     with FaultServer(sealed(keys, "p256", large), {}) as server:
-        text = code(server.url("app.bin"), decrypt=opener(keys, "p256"), insecure=True)
+        text = code(server.url("app.bin"), decrypt=keys.opener("p256"), insecure=True)
         assert board.start(text, SIM_CUT="120").returncode == CUT
         server.data, server.etag = sealed(keys, "p256", large), '"v2"'
         board.run(text)
@@ -279,7 +270,7 @@ def test_encrypted_download_that_drops(board, keys):
     for at in (100, 512, 513, 5000, 40_001, len(data) - 1):
         board.flash.write_bytes(start)
         with FaultServer(data, {1: cut(70 + at)}) as server:
-            options = {"decrypt": opener(keys, "rsa"), "insecure": True, "resume": False}
+            options = {"decrypt": keys.opener("rsa"), "insecure": True, "resume": False}
             board.run(code(server.url("app.bin"), **options))
         assert slot(board, len(PLAIN)) == PLAIN, at
 
@@ -292,7 +283,7 @@ def test_power_cut_in_every_operation_of_a_signed_and_encrypted_update(
     start = make_board(tmp_path, root, "sim").flash
     with FaultServer(data, {}) as server:
         url = server.url("app.bin")
-        options = {"decrypt": opener(keys, "p256"), "trusted_keys": keys.digests["p256"]}
+        options = {"decrypt": keys.opener("p256"), "trusted_keys": keys.digests["p256"]}
         text = code(url, insecure=True, request_size=4096, **options)
         half = tmp_path / "half.bin"
         shutil.copyfile(start, half)
@@ -346,7 +337,7 @@ class File:
 for at in {places}:
     data[at] ^= 0x04
     try:
-        https_ota.update(File(), decrypt={opener(keys, "p256")}, trusted_keys={keys.digests["p256"]!r})
+        https_ota.update(File(), decrypt={keys.opener("p256")}, trusted_keys={keys.digests["p256"]!r})
     except https_ota.OTAError as e:
         pass
     else:
