@@ -1,6 +1,8 @@
 """The demonstration behind `make demo`: updates of a SIM board over TLS from a real nginx."""
 
 import contextlib
+import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import images  # noqa: E402
 import servers  # noqa: E402
 from board import Board  # noqa: E402
 
-from https_ota_tools import mkflash, partition  # noqa: E402
+from https_ota_tools import cli, keys, mkflash, partition, sbv2  # noqa: E402
 
 WORK = ROOT / "build" / "demo"
 
@@ -50,9 +52,57 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def update(url: str) -> str:
+def update(url: str, options: str = "") -> str:
     """Return an update as a user types it at the REPL."""
-    return f"import https_ota\nhttps_ota.update({url!r}, cadata=open('ca.pem').read())\n"
+    return f"import https_ota\nhttps_ota.update({url!r}, cadata=open('ca.pem').read(){options})\n"
+
+
+def refused(board: Board, url: str, code_name: str, options: str = "") -> None:
+    """Show an update that must fail."""
+    say(f"{url.rpartition('/')[2]} is refused")
+    message = board.fail(update(url, options))
+    print("  " + message)
+    expect(f"OTAError: {code_name}: ", message)
+
+
+def make_trusted(www: Path) -> str:
+    """Make keys, sign and encrypt with them as a user does; return the options of the board's update."""
+    shutil.rmtree(WORK / "keys", ignore_errors=True)
+    (WORK / "keys").mkdir()
+    for kind, name in (("sign-p256", "release"), ("encrypt-rsa3072", "device")):
+        tool("keygen", kind, "-o", f"keys/{name}.pem")
+    for version, secure_version, name in (("1.3.0", 1, "update"), ("1.2.9", 0, "older")):
+        image = images.app_image(
+            size=200_000, version=version, secure_version=secure_version, project="demo"
+        )
+        (WORK / f"{name}-plain.bin").write_bytes(image)
+        tool("sign", f"{name}-plain.bin", "--key", "keys/release.pem", "-o", f"{name}-signed.bin")
+        tool(
+            "encrypt",
+            f"{name}-signed.bin",
+            "--key",
+            "keys/device.pub.pem",
+            "-o",
+            www / f"{name}.bin",
+        )
+    tool("encrypt", "update-plain.bin", "--key", "keys/device.pub.pem", "-o", www / "unsigned.bin")
+    flipped = bytearray((www / "update.bin").read_bytes())
+    flipped[-100] ^= 1  # of the signature sector, which the image's own checksum does not cover
+    (www / "flipped.bin").write_bytes(flipped)
+    digest = sbv2.key_digest(keys.load_public(WORK / "keys" / "release.pub.pem"))
+    print(f"  trusted key {digest}")
+    return (
+        ", decrypt=https_ota.EncryptedImage(rsa_key=open('keys/device.pem').read())"
+        f", trusted_keys={digest!r}"
+    )
+
+
+def tool(*args: object) -> None:
+    """Run the `https-ota` command in the demo's folder."""
+    with contextlib.chdir(WORK), contextlib.redirect_stdout(io.StringIO()) as said:
+        code = cli.main([str(a) for a in args])
+    if code:
+        sys.exit(f"DEMO FAILED: https-ota {args[0]}: {said.getvalue()}")
 
 
 def expect(what: str, came: str) -> None:
@@ -112,11 +162,20 @@ def main() -> None:
         show(board, "1.1.0 from ota_1, VALID")
 
         for name, code_name in (("corrupt.bin", "CHECKSUM"), ("esp32s3.bin", "CHIP")):
-            say(f"{name} is refused")
-            message = board.fail(update(server.url(name)))
-            print("  " + message)
-            expect(f"OTAError: {code_name}: ", message)
+            refused(board, server.url(name), code_name)
         show(board, "1.1.0 from ota_1, VALID")
+
+        say(
+            "an image that is signed (ECDSA P-256) and then encrypted (RSA-3072), with secure version 1"
+        )
+        options = make_trusted(www)
+        board.run(update(server.url("update.bin"), options))
+        board.run("import https_ota; https_ota.confirm()")
+        show(board, "1.3.0 from ota_0, VALID")
+        refused(board, server.url("flipped.bin"), "TAG", options)
+        refused(board, server.url("unsigned.bin"), "UNSIGNED", options)
+        refused(board, server.url("older.bin"), "SECURE_VERSION", options)
+        show(board, "1.3.0 from ota_0, VALID")
     print("\nDEMO OK")
 
 

@@ -189,7 +189,8 @@ class OTA:
             if self._trusted is not None:
                 from .sign import verify
 
-                verify(self._slot.part, self._trusted, self._sector, self._feed)
+                size = self._checker.pos if self._checker else self.info.size
+                verify(self._slot.part, self._trusted, self._sector, self._feed, size)
             self._slot.switch()
             self._state = _FINISHED
         finally:

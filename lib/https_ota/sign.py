@@ -24,13 +24,15 @@ _RSA = const(2)  # versions of a block
 _ECDSA = const(3)
 
 
-def verify(part, trusted, buf, feed=None):
+def verify(part, trusted, buf, feed=None, size=None):
     """Raise OTAError unless a trusted key signed the image in a partition; return that key's digest.
 
     part     esp32.Partition, or what has its readblocks() and info()
     trusted  key digests, 32 bytes each: see trusted_digests()
     buf      bytearray of 4096 bytes to read with
     feed     called at least once a sector: for a watchdog
+    size     bytes of the partition that were written, None for all of it: what lies behind them is an earlier
+             image's
 
     One block with a trusted key and a good signature will do, whatever the others hold. Otherwise the code is
     SIGNATURE when a trusted key signed something else, or what is wrong with the first block:
@@ -40,7 +42,7 @@ def verify(part, trusted, buf, feed=None):
     code = 0
     words = []
     candidates = []
-    for number, block in _blocks(part, end, buf):
+    for number, block in _blocks(part, end, buf, size):
         try:
             digest, curve, numbers = _parse(block)
             if _among(trusted, digest):
@@ -123,7 +125,7 @@ def _running_digests():
     part = Partition(Partition.RUNNING)
     result = []
     why = ""
-    for number, block in _blocks(part, _end(part), bytearray(_BLOCK)):
+    for number, block in _blocks(part, _end(part), bytearray(_BLOCK), None):
         try:
             result.append(_parse(block)[0])
         except OTAError as e:
@@ -188,8 +190,8 @@ def _end(part):
 
 
 # The blocks that are there, each with its number, read into the start of buf.
-def _blocks(part, end, buf):
-    if end + _SECTOR > part.info()[3]:
+def _blocks(part, end, buf, size):
+    if end + _SECTOR > (part.info()[3] if size is None else size):
         return
     block = memoryview(buf)[:_BLOCK]
     for number in range(_MAX_BLOCKS):

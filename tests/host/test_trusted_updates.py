@@ -127,6 +127,18 @@ def test_keys_of_the_running_firmware(tmp_path, root, keys, www, nginx):
     assert board.running().version == "3.0.0"
 
 
+def test_signature_that_another_update_left_behind(board, keys, www, nginx):
+    """The same image without its signature, over the one that had it: what is behind the file does not count."""
+    url = nginx.url("app.bin")
+    image = signed(keys, "p256")
+    (www / "app.bin").write_bytes(image)
+    board.run(code(url, trusted_keys=keys.digests["p256"]))
+    assert [board.running().version for _ in range(2)] == ["2.0.0", "1.0.0"]
+    (www / "app.bin").write_bytes(PLAIN)
+    assert "UNSIGNED" in refuse(board, url, trusted_keys=keys.digests["p256"])
+    assert slot(board, len(image)) == image
+
+
 def test_slot_that_is_there_already_must_be_signed_too(board, keys, www, nginx):
     url = nginx.url("app.bin")
     (www / "app.bin").write_bytes(PLAIN)
@@ -161,8 +173,7 @@ def test_encrypted_update_from_a_server_without_a_length(board, keys, www, root)
 def test_encrypted_file(board, keys):
     (board.flash.parent / "app.enc").write_bytes(sealed(keys, "p256", PLAIN))
     board.run(
-        "import https_ota\n"
-        f"https_ota.update(open('app.enc', 'rb'), decrypt={opener(keys, 'p256')})"
+        f"import https_ota\nhttps_ota.update(open('app.enc', 'rb'), decrypt={keys.opener('p256')})"
     )
     assert board.running().version == "2.0.0"
 

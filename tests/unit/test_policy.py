@@ -127,9 +127,7 @@ def test_several_checks():
         calls.append("no")
         return False
 
-    _, info = begin(
-        firmware(), check=[lambda info: True, no, lambda info: calls.append("never")]
-    )
+    _, info = begin(firmware(), check=[lambda info: True, no, lambda info: calls.append("never")])
     assert info is None and calls == ["no"]
 
 
