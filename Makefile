@@ -55,6 +55,9 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 bench: setup ## the RAM and size table of the README
 	@$(PY) tests/bench/ram.py
 
+bench-crypto: setup ## the table of signatures and decryption
+	@$(PY) tests/bench/crypto.py
+
 zoo: setup ## the table of servers of the README
 	@$(PY) tests/bench/zoo.py
 
@@ -65,4 +68,4 @@ soak: setup ## cuts, drops and changes in any order (SECONDS=n)
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo
 
-.PHONY: help setup sim-builds sim demo test test-unit lint bench zoo soak clean
+.PHONY: help setup sim-builds sim demo test test-unit lint bench bench-crypto zoo soak clean
