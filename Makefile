@@ -4,8 +4,9 @@
 MAKEFLAGS += --no-builtin-rules
 
 include firmware/firmware.mk
+include firmware/esp32.mk
 
-APT_PACKAGES := gcc make git xz-utils bzip2 ca-certificates openssl python3-venv \
+APT_PACKAGES := gcc make cmake git xz-utils bzip2 ca-certificates openssl python3-venv \
 	gcc-multilib gcc-riscv64-unknown-elf nginx-light \
 	apache2-bin lighttpd lighttpd-mod-openssl
 VENV := .venv
@@ -61,11 +62,14 @@ bench-crypto: setup ## the table of signatures and decryption
 zoo: setup ## the table of servers of the README
 	@$(PY) tests/bench/zoo.py
 
+frozen: setup ## what the package takes of a board's flash
+	@$(PY) tests/bench/frozen.py
+
 SECONDS ?= 600
 soak: setup ## cuts, drops and changes in any order (SECONDS=n)
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_soak.py
 
 clean: ## remove what was built (the sources stay)
-	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo
+	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo $(BUILD)/firmware
 
-.PHONY: help setup sim-builds sim demo test test-unit lint bench bench-crypto zoo soak clean
+.PHONY: help setup sim-builds sim demo test test-unit lint bench bench-crypto zoo frozen soak clean

@@ -7,6 +7,7 @@ PYTHON    ?= python3
 JOBS      := -j$(shell nproc)
 
 # MPY_DIR=/a/checkout/with/submodules on the command line skips fetching.
+MPY_GIVEN := $(MPY_DIR)
 ifeq ($(origin MPY_DIR), undefined)
 MPY_DIR   := $(abspath $(BUILD))/src/micropython
 endif

@@ -1,0 +1,84 @@
+#!/bin/sh
+# Say what is missing or of another version before ESP-IDF starts, all of it at once.
+# usage: check-esp32.sh BOARD VARIANT TLS_IN FW_VERSION PARTITIONS MPY_DIR MPY_VERSION MPY_GIT IDF_VERSION IDF_GIT
+set -eu
+board=$1 variant=$2 tls_in=$3 version=$4 partitions=$5 mpy=$6 mpy_want=$7 mpy_git=$8 idf_want=$9
+shift 9
+idf_git=$1 idf=${IDF_PATH:-}
+bad=
+
+say() {
+    bad=1
+    printf '%s\n' "$1" >&2
+    shift
+    [ $# = 0 ] || printf '    %s\n' "$@" >&2
+}
+
+# value FILE NAME: the number behind NAME, in `#define NAME 1` and in `set(NAME 1)`.
+value() {
+    sed -n "s/^[# a-z(]*[ (]$2[ (]*\([0-9]*\).*/\1/p" "$1" | head -n 1
+}
+
+if [ ! -f "boards/$board/mpconfigboard.cmake" ]; then
+    say "BOARD=$board: there is no such board; expected one of:" \
+        "$(cd boards && echo */mpconfigboard.cmake | sed 's,/mpconfigboard.cmake,,g')"
+elif [ -n "$variant" ] && [ ! -f "boards/$board/mpconfigvariant_$variant.cmake" ]; then
+    say "BOARD_VARIANT=$variant: $board has no such variant; leave it away, or expected one of:" \
+        "$(cd "boards/$board" && echo mpconfigvariant_*.cmake | sed 's/mpconfigvariant_\([^ ]*\).cmake/\1/g')"
+fi
+case $tls_in in
+'' | *[!0-9]* | 0* | ??????*) ok=0 ;;
+*) ok=$((tls_in >= 512 && tls_in <= 16384)) ;;
+esac
+[ "$ok" = 1 ] || say "TLS_IN=$tls_in: expected 512 to 16384, the TLS input buffer in bytes (4096 without TLS_IN=)"
+case $version in
+'' | [!0-9A-Za-z]* | *[!0-9A-Za-z.+_-]* | ????????????????????????????????*)
+    say "FW_VERSION=$version: expected 1 to 31 of 0-9 A-Z a-z . + - _, such as 1.4.0" ;;
+esac
+[ -z "$partitions" ] || [ -f "$partitions" ] || say "PARTITIONS=$partitions: there is no such file"
+
+submodules='lib/berkeley-db-1.xx lib/micropython-lib lib/tinyusb'
+if [ -z "$mpy" ]; then
+    say "MPY_DIR is not set: expected a checkout of MicroPython $mpy_want with submodules. Get it once:" \
+        "git clone -b v$mpy_want $mpy_git" \
+        "git -C micropython submodule update --init $submodules" \
+        "and give it to make: MPY_DIR=/path/to/micropython"
+elif [ ! -f "$mpy/py/mpconfig.h" ] || [ ! -f "$mpy/ports/esp32/CMakeLists.txt" ]; then
+    say "MPY_DIR=$mpy: expected a checkout of MicroPython, but py/mpconfig.h or ports/esp32/CMakeLists.txt is not there"
+else
+    h=$mpy/py/mpconfig.h
+    mpy_have=$(value "$h" MICROPY_VERSION_MAJOR).$(value "$h" MICROPY_VERSION_MINOR).$(value "$h" MICROPY_VERSION_MICRO)
+    [ "$(value "$h" MICROPY_VERSION_PRERELEASE)" != 1 ] || mpy_have=$mpy_have-preview
+    [ "$mpy_have" = "$mpy_want" ] ||
+        say "MPY_DIR=$mpy: expected MicroPython $mpy_want, came $mpy_have. Either" \
+            "git -C $mpy fetch origin tag v$mpy_want && git -C $mpy checkout v$mpy_want" \
+            "or say that $mpy_have is what you want: MPY_VERSION=$mpy_have (nobody tried it here)"
+    for m in $submodules; do
+        if [ -z "$(ls -A "$mpy/$m" 2>/dev/null)" ]; then
+            say "MPY_DIR=$mpy: the submodule $m is empty. Get it once:" \
+                "git -C $mpy submodule update --init $submodules"
+            break
+        fi
+    done
+fi
+
+get_idf="git clone -b $idf_want --depth 1 --recursive --shallow-submodules $idf_git"
+if [ -z "$idf" ]; then
+    say "IDF_PATH is not set: expected ESP-IDF $idf_want. Get it once:" \
+        "$get_idf" "esp-idf/install.sh" "and in each new shell:" ". esp-idf/export.sh"
+elif [ ! -f "$idf/tools/cmake/version.cmake" ]; then
+    say "IDF_PATH=$idf: expected ESP-IDF, but tools/cmake/version.cmake is not there"
+else
+    c=$idf/tools/cmake/version.cmake
+    idf_have=v$(value "$c" IDF_VERSION_MAJOR).$(value "$c" IDF_VERSION_MINOR)
+    patch=$(value "$c" IDF_VERSION_PATCH)
+    # Its tags leave a last 0 out.
+    [ "$patch" = 0 ] || idf_have=$idf_have.$patch
+    [ "$idf_have" = "$idf_want" ] ||
+        say "IDF_PATH=$idf: expected ESP-IDF $idf_want, came $idf_have. Either get the other one, in another folder:" \
+            "$get_idf" "esp-idf/install.sh && . esp-idf/export.sh" \
+            "or say that $idf_have is what you want: IDF_VERSION=$idf_have (ports/esp32/README.md of your MicroPython" \
+            "names the versions it takes)"
+    command -v idf.py >/dev/null || say "idf.py is not in PATH: in each new shell" ". $idf/export.sh"
+fi
+[ -z "$bad" ]

@@ -1,0 +1,51 @@
+# The chips' firmware: upstream's esp32 port, built by ESP-IDF, with this package frozen in. Included by the Makefile.
+#   BOARD=          a folder of boards/          BOARD_VARIANT=  one of its mpconfigvariant_*.cmake
+#   IDF_PATH        set by ESP-IDF's export.sh   MPY_DIR=        a checkout of MicroPython with submodules
+#   TLS_IN=         TLS input buffer in bytes    FW_VERSION=     the version in the application descriptor
+#   PARTITIONS=     another partition table      FROZEN_MANIFEST=  another manifest, which includes the board's
+#   USER_C_MODULES= as upstream's
+# MPY_VERSION= and IDF_VERSION= on the make line allow other versions than versions.mk pins.
+BOARD      ?= ESP32_GENERIC_OTA
+TLS_IN     ?= 4096
+FW_VERSION ?= 0.0.0
+
+FW_BUILD := $(abspath $(BUILD))/firmware/$(BOARD)$(addprefix -,$(BOARD_VARIANT))
+
+# An option that is not given is passed on as empty, as cmake would go on with that of the last time.
+# Without our MAKEFLAGS, since the build of mpy-cross inside would take the words of this make line as its own.
+IDF_PY = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL idf.py -C "$(abspath $(MPY_GIVEN))/ports/esp32" -B "$(FW_BUILD)" \
+	-D MICROPY_BOARD=$(BOARD) -D MICROPY_BOARD_DIR="$(abspath boards/$(BOARD))" \
+	$(if $(BOARD_VARIANT),-D MICROPY_BOARD_VARIANT=$(BOARD_VARIANT)) \
+	-D MICROPY_FROZEN_MANIFEST="$(abspath $(FROZEN_MANIFEST))" -D USER_C_MODULES="$(abspath $(USER_C_MODULES))" \
+	-D HTTPS_OTA_TLS_IN=$(TLS_IN) -D HTTPS_OTA_VERSION="$(FW_VERSION)" \
+	-D HTTPS_OTA_PARTITIONS="$(abspath $(PARTITIONS))"
+
+check-esp32:
+	@firmware/check-esp32.sh "$(BOARD)" "$(BOARD_VARIANT)" "$(TLS_IN)" "$(FW_VERSION)" "$(PARTITIONS)" \
+		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
+
+firmware: check-esp32 ## the firmware of a board (BOARD=, MPY_DIR=, IDF_PATH=, FW_VERSION=, TLS_IN=)
+	$(IDF_PY) build
+	@firmware/check-sdkconfig.sh $(FW_BUILD)/sdkconfig firmware/sdkconfig.https_ota \
+		$(wildcard boards/$(BOARD)/sdkconfig.board) $(FW_BUILD)/https_ota/sdkconfig
+	@echo "$(BOARD) $(FW_VERSION), TLS input buffer $(TLS_IN): $$(wc -c <$(FW_BUILD)/micropython.bin) bytes"
+	@echo "the first time, over USB:  make flash BOARD=$(BOARD) PORT=/dev/ttyUSB0 ..."
+	@echo "the file to serve to boards:  $(FW_BUILD)/micropython.bin"
+
+check-port:
+	@test -n "$(PORT)" || { echo "PORT is not set: expected the board's serial port, PORT=/dev/ttyUSB0 or so;" \
+		"there are: $$(ls /dev/ttyUSB* /dev/ttyACM* /dev/cu.usb* 2>/dev/null | tr '\n' ' ')" >&2; exit 1; }
+
+flash: check-port firmware ## build and write bootloader, table and firmware over USB (PORT=)
+	$(IDF_PY) -p "$(PORT)" flash
+
+monitor: check-port check-esp32 ## the board's console (PORT=)
+	$(IDF_PY) -p "$(PORT)" monitor
+
+size: check-esp32 ## what takes the room in a board's firmware (BOARD=)
+	$(IDF_PY) size
+
+qemu: firmware ## run ESP32_C3_QEMU_OTA in Espressif's qemu
+	$(IDF_PY) qemu monitor
+
+.PHONY: check-esp32 check-port firmware flash monitor size qemu

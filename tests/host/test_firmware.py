@@ -1,0 +1,418 @@
+"""The boards' firmware, as far as it can be checked without ESP-IDF.
+
+Upstream's own CMakeLists.txt, makemanifest.py and mpy-tool.py run; ESP-IDF is played by fakeidf.
+"""
+
+import json
+import re
+import subprocess
+
+import fakeidf
+import freezing
+import pytest
+from fakeidf import BOARDS, PORT, ROOT, Idf, configure
+
+from https_ota_tools import partition
+
+MODULES = {f"https_ota/{path.name}" for path in (ROOT / "lib" / "https_ota").glob("*.py")}
+# Not in the MicroPython that versions.mk pins, which has no Ethernet of qemu.
+QEMU = "ESP32_C3_QEMU_OTA"
+BUILDABLE = [name for name in BOARDS if name != QEMU]
+# Slots must hold upstream's code and what is frozen: bytes that the package may take.
+FROZEN_MAX = 90_000
+FRAGMENTS = [
+    ROOT / "firmware" / "sdkconfig.https_ota",
+    *ROOT.glob("boards/*/sdkconfig.*"),
+]
+
+
+def pinned(name):
+    versions = (ROOT / "firmware" / "versions.mk").read_text()
+    return re.search(rf"^{name} *:= (\S+)$", versions, re.MULTILINE)[1]
+
+
+@pytest.fixture
+def upstream_with_qemu(tmp_path):
+    """Upstream's port as later versions have it: with a QEMU variant of the ESP32-C3."""
+    port = tmp_path / "ports" / "esp32"
+    c3 = port / "boards" / "ESP32_GENERIC_C3"
+    c3.mkdir(parents=True)
+    (port / "CMakeLists.txt").symlink_to(PORT / "CMakeLists.txt")
+    for path in (PORT / "boards").iterdir():
+        if path.name != c3.name:
+            (port / "boards" / path.name).symlink_to(path)
+    for path in (PORT / "boards" / c3.name).iterdir():
+        (c3 / path.name).symlink_to(path)
+    (c3 / "sdkconfig.qemu").write_text("CONFIG_ETH_USE_OPENETH=y\n")
+    (c3 / "mpconfigvariant_QEMU.cmake").write_text(
+        "list(APPEND SDKCONFIG_DEFAULTS boards/ESP32_GENERIC_C3/sdkconfig.qemu)\n"
+    )
+    return port
+
+
+# The boards
+
+
+def test_every_board_has_upstreams_files():
+    assert {"ESP32_GENERIC_OTA", "ESP32_GENERIC_S3_OTA", QEMU} < set(BOARDS)
+    for name in BOARDS:
+        files = {path.name for path in (ROOT / "boards" / name).iterdir()}
+        assert files >= {"board.json", "board.md", "manifest.py", "mpconfigboard.h"}, name
+
+
+@pytest.mark.parametrize(
+    ("board", "target", "flash", "slot"),
+    [
+        ("ESP32_GENERIC_OTA", "esp32", "4MB", 0x1E0000),
+        ("ESP32_GENERIC_S3_OTA", "esp32s3", "8MB", 0x270000),
+        ("ESP32_GENERIC_C3_OTA", "esp32c3", "4MB", 0x1E0000),
+        ("ESP32_GENERIC_C6_OTA", "esp32c6", "4MB", 0x1E0000),
+    ],
+)
+def test_board_as_esp_idf_gets_it(tmp_path, board, target, flash, slot):
+    seen = configure(tmp_path, board)
+    values = seen["sdkconfig"]
+    assert seen["IDF_TARGET"] == target
+    assert seen["MICROPY_FROZEN_MANIFEST"] == str(ROOT / "boards" / board / "manifest.py")
+    assert values["BOOTLOADER_APP_ROLLBACK_ENABLE"] == "y"
+    assert values["MBEDTLS_ASYMMETRIC_CONTENT_LEN"] == "y"
+    assert values["APP_EXCLUDE_PROJECT_VER_VAR"] == values["APP_EXCLUDE_PROJECT_NAME_VAR"] == "n"
+    # What the reason for not using dynamic buffers rests on.
+    assert values["MBEDTLS_SSL_PROTO_DTLS"] == "y"
+    assert values[f"ESPTOOLPY_FLASHSIZE_{flash}"] == "y"
+    others = [k for k, v in values.items() if k.startswith("ESPTOOLPY_FLASHSIZE_") and v == "y"]
+    assert others == [f"ESPTOOLPY_FLASHSIZE_{flash}"]
+    table = partition.read_csv(table_path(values).read_text())
+    partition.check(table, int(flash[:-2]) << 20)
+    assert [p.size for p in partition.ota_slots(table)] == [slot, slot]
+
+
+def table_path(values):
+    assert values["PARTITION_TABLE_CUSTOM"] == "y"
+    path = ROOT / values["PARTITION_TABLE_CUSTOM_FILENAME"].strip('"')
+    assert path.parent == ROOT / "firmware"
+    return path
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("firmware/partitions-*.csv")), ids=lambda p: p.stem
+)
+def test_partition_tables_can_update(path):
+    size = int(re.search(r"-(\d+)MiB-", path.name)[1]) << 20
+    table = partition.read_csv(path.read_text(), path.name)
+    partition.check(table, size)  # offsets, overlaps, otadata, the flash's end
+    slots = partition.ota_slots(table)
+    assert len(slots) == 2
+    assert slots[0].size == slots[1].size
+    assert all(p.size % 0x10000 == 0 for p in slots)
+    assert {p.name for p in table} >= {"nvs", "otadata", "vfs"}
+    # No room is left over: a table can't be changed once the board hangs on a wall.
+    assert max(p.end for p in table) == size
+
+
+def test_4mib_table_is_that_of_upstreams_ota_variant():
+    ours = partition.read_csv((ROOT / "firmware/partitions-4MiB-ota.csv").read_text())
+    assert ours == partition.read_csv((PORT / "partitions-4MiB-ota.csv").read_text())
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_board_header_builds_on_upstreams(board):
+    header = ROOT / "boards" / board / "mpconfigboard.h"
+    command = ["gcc", "-E", "-dM", "-Werror", "-x", "c", f"-I{PORT}", header]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    name = re.search(r'^#define MICROPY_HW_BOARD_NAME "(.*)"$', macros, re.MULTILINE)
+    assert "HTTPS OTA" in name[1]
+    assert re.search(r'^#define MICROPY_HW_MCU_NAME "ESP32', macros, re.MULTILINE)
+
+
+def test_board_json_is_upstreams_form():
+    upstream = [json.loads(p.read_text()) for p in PORT.glob("boards/ESP32_GENERIC*/board.json")]
+    allowed = set().union(*upstream)
+    needed = set.intersection(*map(set, upstream))
+    features = {f for board in upstream for f in board["features"]} | {"Ethernet"}
+    products = set()
+    for name in BOARDS:
+        folder = ROOT / "boards" / name
+        board = json.loads((folder / "board.json").read_text())
+        assert needed <= set(board) <= allowed, name
+        assert set(board["features"]) <= features, name
+        assert all((folder / path).exists() for path in board["deploy"]), name
+        variants = {p.stem.partition("_")[2] for p in folder.glob("mpconfigvariant_*.cmake")}
+        assert set(board.get("variants", {})) == variants, name
+        products.add(board["product"])
+    assert len(products) == len(BOARDS)
+
+
+def test_octal_psram_variant(tmp_path):
+    board = "ESP32_GENERIC_S3_OTA"
+    values = configure(tmp_path, board, "-DMICROPY_BOARD_VARIANT=SPIRAM_OCT")["sdkconfig"]
+    assert values["SPIRAM"] == values["SPIRAM_MODE_OCT"] == "y"
+    assert values["MBEDTLS_SSL_IN_CONTENT_LEN"] == "4096"
+
+
+def test_qemu_board_says_what_it_needs(tmp_path, upstream_with_qemu):
+    with pytest.raises(subprocess.CalledProcessError) as e:
+        configure(tmp_path, QEMU)
+    assert "expected a MicroPython with the QEMU variant" in e.value.stderr
+    seen = configure(tmp_path, QEMU, port=upstream_with_qemu)
+    assert seen["IDF_TARGET"] == "esp32c3"
+    assert seen["sdkconfig"]["ETH_USE_OPENETH"] == "y"
+
+
+# Options
+
+
+def test_options_exist_in_esp_idf():
+    lines = (ROOT / "tests" / "data" / "kconfig_names.txt").read_text().splitlines()
+    known = {line.split()[0]: line.split()[1] for line in lines if not line.startswith("#")}
+    assert all(re.search(r"(^|/)Kconfig(\.\w+)?$", source) for source in known.values())
+    used = set()
+    for path in [*FRAGMENTS, ROOT / "firmware" / "https_ota.cmake"]:
+        used |= set(re.findall(r"^CONFIG_(\w+)=", path.read_text(), re.MULTILINE))
+    assert used == set(known)
+
+
+def test_settings_have_esp_idfs_form():
+    # ESP-IDF reads anything else as a setting it doesn't know.
+    for path in FRAGMENTS:
+        for line in path.read_text().splitlines():
+            assert re.fullmatch(r"(#.*|CONFIG_\w+=(y|n|\d+|\".*\"))?", line), f"{path}: {line}"
+
+
+@pytest.mark.parametrize("size", [512, 4096, 16384])
+def test_tls_buffer_is_the_same_in_both_places(tmp_path, size):
+    board = "ESP32_GENERIC_C3_OTA"
+    seen = configure(tmp_path, board, f"-DHTTPS_OTA_TLS_IN={size}")
+    assert seen["sdkconfig"]["MBEDTLS_SSL_IN_CONTENT_LEN"] == str(size)
+    frozen = freeze(tmp_path, board, seen)
+    # What mpy-cross made of it, read by MicroPython.
+    program = "import https_ota_board as b; print(b.__file__, b.TLS_IN_CONTENT_LEN)"
+    done = subprocess.run(
+        [ROOT / "build/sim64/micropython", "-c", program],
+        env={"MICROPYPATH": str(frozen.mpy)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{frozen.mpy}/https_ota_board.mpy {size}\n"
+
+
+@pytest.mark.parametrize(
+    "size", ["511", "16385", "0", "04096", "4k", "-4096", "99999999999999999999"]
+)
+def test_tls_buffer_out_of_range(tmp_path, size):
+    with pytest.raises(subprocess.CalledProcessError) as e:
+        configure(tmp_path, "ESP32_GENERIC_OTA", f"-DHTTPS_OTA_TLS_IN={size}")
+    assert f"came '{size}'" in re.sub(r"\s+", " ", e.value.stderr)
+    done = Idf(tmp_path / "make").make(f"firmware TLS_IN={size}")
+    assert done.returncode
+    assert f"TLS_IN={size}: expected 512 to 16384" in done.stderr
+
+
+def test_version_gets_into_the_descriptor(tmp_path):
+    board = "ESP32_GENERIC_OTA"
+    assert configure(tmp_path, board)["PROJECT_VER"] == "0.0.0"
+    version = "1.2.3-rc.1+build.5_abcdefghijkl"
+    assert len(version) == 31  # the descriptor has 32 bytes, the last is 0
+    seen = configure(tmp_path, board, f"-DHTTPS_OTA_VERSION={version}")
+    assert seen["PROJECT_VER"] == version
+
+
+@pytest.mark.parametrize("version", ["1" * 32, "1.0 beta", "-1", 'a"b'])
+def test_version_that_does_not_fit(tmp_path, version):
+    with pytest.raises(subprocess.CalledProcessError) as e:
+        configure(tmp_path, "ESP32_GENERIC_OTA", f"-DHTTPS_OTA_VERSION={version}")
+    assert "HTTPS_OTA_VERSION: expected 1 to 31" in e.value.stderr
+
+
+def test_other_partition_table(tmp_path):
+    board = "ESP32_GENERIC_OTA"
+    path = ROOT / "firmware" / "partitions-4MiB-ota.csv"
+    values = configure(tmp_path, board, f"-DHTTPS_OTA_PARTITIONS={path}")["sdkconfig"]
+    assert values["PARTITION_TABLE_CUSTOM_FILENAME"] == f'"{path}"'
+    for bad in ("/nowhere/table.csv", "firmware/partitions-4MiB-ota.csv"):
+        with pytest.raises(subprocess.CalledProcessError) as e:
+            configure(tmp_path, board, f"-DHTTPS_OTA_PARTITIONS={bad}")
+        assert "expected the full path of a partition table" in e.value.stderr
+
+
+# What is frozen
+
+
+def freeze(folder, board, seen):
+    return freezing.freeze(
+        folder / "frozen",
+        ROOT / "boards" / board / "manifest.py",
+        freezing.ARCH[seen["IDF_TARGET"]],
+        board,
+        ROOT / seen["MICROPY_MANIFEST_GEN_DIR"],
+    )
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_board_freezes(tmp_path, board, upstream_with_qemu):
+    seen = configure(tmp_path, board, port=upstream_with_qemu if board == QEMU else PORT)
+    frozen = freeze(tmp_path, board, seen)
+    assert set(frozen.names) >= MODULES | {"https_ota_board.py", "_boot.py", "asyncio/core.py"}
+    assert len(frozen.names) == len(set(frozen.names))
+    arch = freezing.ARCH[seen["IDF_TARGET"]]
+    bare = freezing.freeze(tmp_path / "bare", PORT / "boards/manifest.py", arch, board, tmp_path)
+    assert not MODULES & set(bare.names)
+    assert 30_000 < frozen.size - bare.size < FROZEN_MAX
+
+
+# make
+
+
+def test_make_firmware(tmp_path):
+    idf = Idf(tmp_path)
+    done = idf.make(
+        f"firmware BOARD=ESP32_GENERIC_C3_OTA TLS_IN=8192 FW_VERSION=1.4.0 MPY_DIR={idf.mpy}"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    build = idf.build / "firmware" / "ESP32_GENERIC_C3_OTA"
+    values = fakeidf.settings((build / "sdkconfig").read_text())
+    assert values["MBEDTLS_SSL_IN_CONTENT_LEN"] == "8192"
+    assert "const(8192)" in (build / "https_ota" / "https_ota_board.py").read_text()
+    assert "PROJECT_VER=1.4.0\n" in (build / "seen").read_text()
+    assert f"{build}/micropython.bin" in done.stdout
+
+
+def test_default_board_and_options(tmp_path):
+    idf = Idf(tmp_path)
+    assert idf.make(f"firmware MPY_DIR={idf.mpy}").returncode == 0
+    build = idf.build / "firmware" / "ESP32_GENERIC_OTA"
+    values = fakeidf.settings((build / "sdkconfig").read_text())
+    assert values["MBEDTLS_SSL_IN_CONTENT_LEN"] == "4096"
+    assert "const(4096)" in (build / "https_ota" / "https_ota_board.py").read_text()
+    assert "PROJECT_VER=0.0.0\n" in (build / "seen").read_text()
+
+
+def test_changed_options_reach_a_build_that_exists(tmp_path):
+    # ESP-IDF keeps an sdkconfig it finds; cmake keeps what it was told the last time.
+    idf = Idf(tmp_path)
+    manifest = tmp_path / "manifest.py"
+    manifest.touch()
+    first = f"TLS_IN=16384 FW_VERSION=1.0 FROZEN_MANIFEST={manifest} PARTITIONS=firmware/partitions-4MiB-ota.csv"
+    assert idf.make(f"firmware MPY_DIR={idf.mpy} {first}").returncode == 0
+    build = idf.build / "firmware" / "ESP32_GENERIC_OTA"
+    assert f"MICROPY_FROZEN_MANIFEST={manifest}\n" in (build / "seen").read_text()
+    assert 'partitions-4MiB-ota.csv"' in (build / "sdkconfig").read_text()
+    assert idf.make(f"firmware MPY_DIR={idf.mpy}").returncode == 0
+    values = fakeidf.settings((build / "sdkconfig").read_text())
+    assert values["MBEDTLS_SSL_IN_CONTENT_LEN"] == "4096"
+    assert "const(4096)" in (build / "https_ota" / "https_ota_board.py").read_text()
+    assert table_path(values).name == "partitions-4MiB-ota-large.csv"
+    seen = (build / "seen").read_text()
+    assert "PROJECT_VER=0.0.0\n" in seen
+    assert "ESP32_GENERIC_OTA/manifest.py\n" in seen
+
+
+def test_unchanged_options_keep_the_build(tmp_path):
+    # A new sdkconfig would mean compiling all of ESP-IDF again; another version number must not.
+    idf = Idf(tmp_path)
+    assert idf.make(f"firmware MPY_DIR={idf.mpy} FW_VERSION=1.0").returncode == 0
+    sdkconfig = idf.build / "firmware" / "ESP32_GENERIC_OTA" / "sdkconfig"
+    with sdkconfig.open("a") as f:
+        f.write("# kept\n")
+    assert idf.make(f"firmware MPY_DIR={idf.mpy} FW_VERSION=1.1").returncode == 0
+    assert sdkconfig.read_text().endswith("# kept\n")
+
+
+def test_settings_that_esp_idf_drops_are_noticed(tmp_path):
+    idf = Idf(tmp_path, drop=("CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN",))
+    done = idf.make(f"firmware MPY_DIR={idf.mpy}")
+    assert done.returncode
+    assert "expected CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=4096, came n" in done.stderr
+    assert "micropython.bin" not in done.stdout  # nothing to serve
+
+
+def test_without_idf_and_micropython(tmp_path):
+    done = Idf(tmp_path).make("firmware", IDF_PATH=None)
+    assert done.returncode
+    mpy, idf = pinned("MPY_VERSION"), pinned("IDF_VERSION")
+    assert f"MPY_DIR is not set: expected a checkout of MicroPython {mpy}" in done.stderr
+    assert f"git clone -b v{mpy} https://github.com/micropython/micropython" in done.stderr
+    assert f"IDF_PATH is not set: expected ESP-IDF {idf}" in done.stderr
+    assert f"git clone -b {idf} " in done.stderr
+    assert ". esp-idf/export.sh" in done.stderr
+
+
+def test_idf_py_not_in_path(tmp_path):
+    idf = Idf(tmp_path)
+    done = idf.make(f"firmware MPY_DIR={idf.mpy}", PATH="/usr/bin:/bin")
+    assert done.returncode
+    assert f"idf.py is not in PATH: in each new shell\n    . {idf.path}/export.sh" in done.stderr
+
+
+def test_wrong_folders(tmp_path):
+    done = Idf(tmp_path).make(f"firmware MPY_DIR={ROOT}", IDF_PATH=str(ROOT))
+    assert done.returncode
+    assert f"MPY_DIR={ROOT}: expected a checkout of MicroPython" in done.stderr
+    assert f"IDF_PATH={ROOT}: expected ESP-IDF" in done.stderr
+
+
+def test_submodules_missing(tmp_path):
+    idf = Idf(tmp_path)
+    (idf.mpy / "lib" / "tinyusb" / "README.md").unlink()
+    done = idf.make(f"firmware MPY_DIR={idf.mpy}")
+    assert done.returncode
+    assert "the submodule lib/tinyusb is empty" in done.stderr
+    assert f"git -C {idf.mpy} submodule update --init" in done.stderr
+
+
+def test_other_versions_need_the_users_word(tmp_path):
+    idf = Idf(tmp_path, version=(5, 5, 2))
+    (idf.mpy / "py").unlink()
+    (idf.mpy / "py").mkdir()
+    (idf.mpy / "py" / "mpconfig.h").write_text(
+        "#define MICROPY_VERSION_MAJOR 1\n#define MICROPY_VERSION_MINOR 29\n"
+        "#define MICROPY_VERSION_MICRO 0\n#define MICROPY_VERSION_PRERELEASE 1\n"
+    )
+    done = idf.make(f"firmware MPY_DIR={idf.mpy}")
+    assert done.returncode
+    assert f"expected MicroPython {pinned('MPY_VERSION')}, came 1.29.0-preview" in done.stderr
+    assert f"expected ESP-IDF {pinned('IDF_VERSION')}, came v5.5.2" in done.stderr
+    words = re.findall(r"what you want: (\w+=\S+)", done.stderr)
+    assert words == ["MPY_VERSION=1.29.0-preview", "IDF_VERSION=v5.5.2"]
+    done = idf.make(f"firmware MPY_DIR={idf.mpy} {' '.join(words)}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_pinned_versions_are_a_pair_that_upstream_names():
+    readme = (PORT / "README.md").read_text()
+    supported = re.search(r"Currently MicroPython supports (.*?)\.\n", readme, re.DOTALL)[1]
+    assert pinned("IDF_VERSION") in re.findall(r"v[\d.]+\d", supported)
+
+
+def test_unknown_board(tmp_path):
+    done = Idf(tmp_path).make("firmware BOARD=ESP32_GENERIC")
+    assert done.returncode
+    assert "BOARD=ESP32_GENERIC: there is no such board; expected one of:" in done.stderr
+    assert " ".join(BOARDS) in done.stderr
+    done = Idf(tmp_path / "2").make("firmware BOARD=ESP32_GENERIC_S3_OTA BOARD_VARIANT=OCT")
+    assert "leave it away, or expected one of:\n    SPIRAM_OCT\n" in done.stderr
+
+
+def test_flash_monitor_and_size(tmp_path):
+    idf = Idf(tmp_path)
+    board = f"BOARD=ESP32_GENERIC_S3_OTA BOARD_VARIANT=SPIRAM_OCT MPY_DIR={idf.mpy}"
+    for target in ("flash", "monitor"):
+        done = idf.make(f"{target} {board}")
+        assert done.returncode
+        assert "PORT is not set" in done.stderr
+        assert not idf.log.exists()  # nothing ran
+    assert idf.make(f"flash {board} PORT=/dev/ttyX").returncode == 0
+    assert idf.make(f"monitor {board} PORT=/dev/ttyX").returncode == 0
+    assert idf.make(f"size {board}").returncode == 0
+    calls = [json.loads(line) for line in idf.log.read_text().splitlines()]
+    assert [(words, options["-p"]) for words, options in calls] == [
+        (["build"], []),
+        (["flash"], ["/dev/ttyX"]),
+        (["monitor"], ["/dev/ttyX"]),
+        (["size"], []),
+    ]
+    for _, options in calls:
+        assert options["-B"] == [str(idf.build / "firmware" / "ESP32_GENERIC_S3_OTA-SPIRAM_OCT")]
+        assert "MICROPY_BOARD_VARIANT=SPIRAM_OCT" in options["-D"]
+        assert options == calls[0][1] | {"-p": options["-p"]}
