@@ -421,11 +421,13 @@ def test_rsa_messages_that_are_no_key(cases, keys, rsa_key):
     n = numbers.n
     for value in (n - 1, (rsa_key.private_numbers().p * 5) % n):
         cases.add(keys["rsa"], raw(value), "DECRYPT_KEY")
-    # Numbers that are none modulo n, one of them the right one plus n where there is room for it.
-    wrapped = pow(int.from_bytes(good, "big"), numbers.e, n)
-    too_large = [n, 2**3072 - 1]
-    if wrapped + n < 2**3072:
-        too_large.append(wrapped + n)
+    # Numbers that are none modulo n, one of them a right one plus n: what only the comparison with n refuses.
+    while True:
+        filler = bytes(random.randrange(1, 256) for _ in range(381))
+        wrapped = pow(int.from_bytes(block(), "big"), numbers.e, n)
+        if wrapped + n < 2**3072:
+            break
+    too_large = [n, 2**3072 - 1, wrapped + n]
     for value in too_large:
         file = encimg.seal(value.to_bytes(384, "big"), key, plain)
         cases.add(keys["rsa"], file, "DECRYPT_KEY")
