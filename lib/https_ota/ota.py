@@ -390,7 +390,7 @@ class OTA:
         self._fill = 0
         if self._resume:
             sums(self._sector, SECTOR, self._resume.sums)
-            if self._index & _SAVE_MASK == 0:
+            if self._index & _SAVE_MASK == 0 and self._checker.pos != self.info.size:
                 self._resume.save(self._index * SECTOR)
         if self._download is not None and self._download.total is None:
             size = self._crypt.size if self._crypt else None

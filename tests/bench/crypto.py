@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "host"))
 
-import encrypted  # noqa: E402  they are found only now
+import encfiles  # noqa: E402  they are found only now
 import images  # noqa: E402
 import keyfiles  # noqa: E402
 import simflash  # noqa: E402
@@ -128,7 +128,7 @@ def main() -> None:
             cases.append((f"verify {keyfiles.NAMES[kind]}", content, VERIFY.format(digest=digest)))
         for kind, what in (("rsa", "unwrap RSA-3072"), ("p256", "unwrap ECIES P-256")):
             public = load_pem_public_key(keys.public(kind).read_bytes())
-            (work / f"{kind}.enc").write_bytes(encrypted.write(image, public))
+            (work / f"{kind}.enc").write_bytes(encfiles.write(image, public))
             code = UNWRAP.format(opener=keys.opener(kind)).replace("image.enc", f"{kind}.enc")
             cases.append((what, flash, code))
         cases.append(("decrypt and authenticate 1 MiB (AES-256-GCM)", flash, DECRYPT))

@@ -4,18 +4,17 @@ import hashlib
 import json
 import os
 import random
-from pathlib import Path
 
-import encimg
+import encfiles
 import images
 import pytest
 from conftest import make_board
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "esp_encrypted_img"
+VECTORS = encfiles.VECTORS
 CURVE_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-VENDOR_SCALAR = "831793660de4913366ae1e379b2ceb4317c88700cc0791d98e5a2a2d5c71af66"
+VENDOR_SCALAR = encfiles.VECTOR_SCALAR.hex()
 
 # Each case names a file; what came of it is printed as JSON: the SHA-256 of the plaintext, or the error's name.
 DEVICE = """
@@ -140,8 +139,8 @@ def cases(each_board):
 def encrypt(rsa_key, ec_key):
     """encrypt[scheme](plaintext, iv) makes a file."""
     return {
-        "rsa": lambda plain, iv=None: encimg.encrypt_rsa(rsa_key.public_key(), plain, iv),
-        "ec": lambda plain, iv=None: encimg.encrypt_ec(ec_key.public_key(), plain, iv),
+        "rsa": lambda plain, iv=None: encfiles.encrypt_rsa(rsa_key.public_key(), plain, iv),
+        "ec": lambda plain, iv=None: encfiles.encrypt_ec(ec_key.public_key(), plain, iv),
     }
 
 
@@ -258,7 +257,7 @@ def test_keys_with_small_and_unequal_exponents(cases):
         name = f"key{len(cases.cases)}.pem"
         (cases.folder / name).write_bytes(private_bytes(key))
         for _ in range(4):
-            cases.add({"rsa_key": name}, encimg.encrypt_rsa(key.public_key(), b"x"), sha(b"x"))
+            cases.add({"rsa_key": name}, encfiles.encrypt_rsa(key.public_key(), b"x"), sha(b"x"))
     cases.check()
 
 
@@ -268,7 +267,7 @@ def test_counter_wraps_within_the_image(cases, keys, rsa_key):
         key = os.urandom(32)
         j0 = bytes(8) + b"\xff" * 4 + (2**32 - back).to_bytes(4, "big")
         material = rsa_key.public_key().encrypt(key, padding.PKCS1v15())
-        file = encimg.seal(material, key, plain, encimg.iv_for(key, j0))
+        file = encfiles.seal(material, key, plain, encfiles.iv_for(key, j0))
         cases.add(keys["rsa"], file, sha(plain), 1000, 4096)
     cases.check()
 
@@ -354,11 +353,11 @@ def test_key_of_another_device(cases, keys):
     other_rsa = rsa.generate_private_key(65537, 3072).public_key()
     other_ec = ec.generate_private_key(ec.SECP256R1()).public_key()
     for _ in range(4):
-        cases.add(keys["rsa"], encimg.encrypt_rsa(other_rsa, b"image"), "DECRYPT_KEY")
-        cases.add(keys["rsa"], encimg.encrypt_ec(other_ec, b"image"), "DECRYPT_KEY")
-        cases.add(keys["ec"], encimg.encrypt_rsa(other_rsa, b"image"), "DECRYPT_KEY")
+        cases.add(keys["rsa"], encfiles.encrypt_rsa(other_rsa, b"image"), "DECRYPT_KEY")
+        cases.add(keys["rsa"], encfiles.encrypt_ec(other_ec, b"image"), "DECRYPT_KEY")
+        cases.add(keys["ec"], encfiles.encrypt_rsa(other_rsa, b"image"), "DECRYPT_KEY")
         # Any point is as good as another: only the tag tells.
-        cases.add(keys["ec"], encimg.encrypt_ec(other_ec, b"image"), "TAG")
+        cases.add(keys["ec"], encfiles.encrypt_ec(other_ec, b"image"), "TAG")
     cases.check()
 
 
@@ -367,7 +366,7 @@ def test_files_that_are_not_encrypted(cases, keys):
         images.app_image(size=20_000),
         b"<!doctype html><title>404 Not Found</title>" * 40,
         os.urandom(600).replace(b"\xcf", b"\0"),
-        encimg.MAGIC[::-1] + bytes(1000),
+        encfiles.MAGIC[::-1] + bytes(1000),
         b"\xff" * 4096,
     ):
         for options in keys.values():
@@ -387,7 +386,7 @@ def test_rsa_messages_that_are_no_key(cases, keys, rsa_key):
 
     def raw(value):
         material = pow(value, numbers.e, numbers.n).to_bytes(384, "big")
-        return encimg.seal(material, key, plain)
+        return encfiles.seal(material, key, plain)
 
     def from_block(data):
         assert len(data) == 384
@@ -429,7 +428,7 @@ def test_rsa_messages_that_are_no_key(cases, keys, rsa_key):
             break
     too_large = [n, 2**3072 - 1, wrapped + n]
     for value in too_large:
-        file = encimg.seal(value.to_bytes(384, "big"), key, plain)
+        file = encfiles.seal(value.to_bytes(384, "big"), key, plain)
         cases.add(keys["rsa"], file, "DECRYPT_KEY")
     cases.check()
 

@@ -1,6 +1,6 @@
 """What an update costs on the 32-bit builds, whose objects have the chip's sizes."""
 
-import encrypted
+import encfiles
 import images
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -54,7 +54,7 @@ def opener(request, keys, www):
     """Let the image be encrypted; return what makes the option `decrypt`."""
     kind = request.param
     public = load_pem_public_key(keys.public(kind).read_bytes())
-    (www / "app.bin").write_bytes(encrypted.write((www / "app.bin").read_bytes(), public))
+    (www / "app.bin").write_bytes(encfiles.write((www / "app.bin").read_bytes(), public))
     return keys.opener(kind)
 
 

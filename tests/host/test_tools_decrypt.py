@@ -1,6 +1,6 @@
 """`https-ota decrypt`: Espressif's images and those of another writer, and that nothing unverified is written."""
 
-import encrypted
+import encfiles
 import images
 import pytest
 
@@ -10,8 +10,8 @@ from https_ota_tools.errors import ToolError
 
 APP = images.app_image(size=5000)
 vectors = pytest.mark.skipif(
-    not encrypted.VECTORS.is_dir(),
-    reason="Espressif's test images are not part of this repository: see encrypted.VECTORS for where they are looked for",
+    not encfiles.VECTORS.is_dir(),
+    reason="Espressif's test images are not part of this repository: see encfiles.VECTORS for where they are looked for",
 )
 
 
@@ -32,7 +32,7 @@ def command(capsys, tmp_path):
 def sealed(keys):
     """An application, encrypted by another writer for each scheme."""
     return {
-        kind: encrypted.write(APP, key_files.load_public(keys.public(kind)))
+        kind: encfiles.write(APP, key_files.load_public(keys.public(kind)))
         for kind in ("rsa", "p256")
     }
 
@@ -42,24 +42,24 @@ def sealed(keys):
 
 @vectors
 def test_espressifs_rsa_image(command, tmp_path):
-    data = (encrypted.VECTORS / "image.bin").read_bytes()
-    key = encrypted.VECTORS / "test_rsa_private_key.pem"
+    data = (encfiles.VECTORS / "image.bin").read_bytes()
+    key = encfiles.VECTORS / "test_rsa_private_key.pem"
     code, out, err = command(data, key)
     assert (code, err) == (0, "")
     assert out == (f"{tmp_path / 'out.bin'}: 11680 bytes, unchanged since they were encrypted\n")
     assert (tmp_path / "out.bin").read_bytes() == (b"Espressif" * 8 + b"\n") * 160
     aes_key = "81d3a772a29055eb29158e43df5b189a40d5c1bcfc52984e81b5a18b422840b7"
-    assert encrypted.aes_key(data, key_files.load_private(key)).hex() == aes_key
+    assert encfiles.aes_key(data, key_files.load_private(key)).hex() == aes_key
 
 
 @vectors
 def test_espressifs_p256_image(command, tmp_path):
-    data = (encrypted.VECTORS / "image_ecc.bin").read_bytes()
-    (tmp_path / "scalar").write_bytes(encrypted.VECTOR_SCALAR)
+    data = (encfiles.VECTORS / "image_ecc.bin").read_bytes()
+    (tmp_path / "scalar").write_bytes(encfiles.VECTOR_SCALAR)
     assert command(data, tmp_path / "scalar")[0] == 0
     assert (tmp_path / "out.bin").read_bytes() == b"test file\n"
     aes_key = "6d8e54a9ef59bead85da0fe5e30dbd997ba057cac04759ebe831a3c53dfc86a0"
-    assert encrypted.aes_key(data, encimg.from_scalar(encrypted.VECTOR_SCALAR)).hex() == aes_key
+    assert encfiles.aes_key(data, encimg.from_scalar(encfiles.VECTOR_SCALAR)).hex() == aes_key
 
 
 # Keys
@@ -75,7 +75,7 @@ def test_pem(command, tmp_path, keys, sealed, kind):
 def test_every_file_that_keygen_makes(command, tmp_path, options):
     key = tmp_path / "device.key"
     assert cli.main(["keygen", "encrypt-p256", *options, "-o", str(key)]) == 0
-    data = encrypted.write(APP, key_files.load_public(tmp_path / "device.pub.pem"))
+    data = encfiles.write(APP, key_files.load_public(tmp_path / "device.pub.pem"))
     for path in (key, tmp_path / "device.scalar.bin"):
         assert command(data, path)[0] == 0
         assert (tmp_path / "out.bin").read_bytes() == APP
@@ -84,17 +84,17 @@ def test_every_file_that_keygen_makes(command, tmp_path, options):
 
 def test_espressifs_example_of_an_hmac_key(command, tmp_path):
     """32 bytes may be a scalar or an HMAC key: what opens the image is meant."""
-    public = encimg.from_scalar(encrypted.EXAMPLE_SCALAR).public_key()
-    data = encrypted.write(APP, public)
-    for secret in (encrypted.EXAMPLE_HMAC_KEY, encrypted.EXAMPLE_SCALAR):
+    public = encimg.from_scalar(encfiles.EXAMPLE_SCALAR).public_key()
+    data = encfiles.write(APP, public)
+    for secret in (encfiles.EXAMPLE_HMAC_KEY, encfiles.EXAMPLE_SCALAR):
         (tmp_path / "key").write_bytes(secret)
         assert command(data, tmp_path / "key")[0] == 0
 
 
 def test_hmac_key_that_is_no_scalar(command, tmp_path):
     (tmp_path / "key").write_bytes(b"\xff" * 32)
-    scalar = encrypted.hmac_key_to_scalar(b"\xff" * 32)
-    data = encrypted.write(APP, encimg.from_scalar(scalar).public_key())
+    scalar = encfiles.hmac_key_to_scalar(b"\xff" * 32)
+    data = encfiles.write(APP, encimg.from_scalar(scalar).public_key())
     assert command(data, tmp_path / "key")[0] == 0
 
 
@@ -218,8 +218,8 @@ def test_files_that_are_refused(command, tmp_path, keys, sealed, change, words):
 def test_wrapped_key_of_another_length(command, keys):
     """RSA could carry a key of 16 bytes, which would make it AES-128."""
     public = key_files.load_public(keys.public("rsa"))
-    data = bytearray(encrypted.write(APP, public))
-    data[4:388] = public.encrypt(bytes(16), encrypted.padding.PKCS1v15())
+    data = bytearray(encfiles.write(APP, public))
+    data[4:388] = public.encrypt(bytes(16), encfiles.padding.PKCS1v15())
     code, _, err = command(bytes(data), keys.private("rsa"))
     assert code == 2
     assert "the key does not open it" in err

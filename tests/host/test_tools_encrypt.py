@@ -1,6 +1,6 @@
 """`https-ota encrypt`: what it makes, read by another reader of the format, and what it refuses."""
 
-import encrypted
+import encfiles
 import images
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_another_reader_opens_it(command, tmp_path, keys, kind, scheme):
     )
     data = (tmp_path / "out.bin").read_bytes()
     assert len(data) == 512 + len(APP)
-    assert encrypted.read(data, key_files.load_private(keys.private(kind))) == APP
+    assert encfiles.read(data, key_files.load_private(keys.private(kind))) == APP
 
 
 @pytest.mark.parametrize("kind", ["rsa", "p256"])
@@ -43,7 +43,7 @@ def test_any_data_by_force(command, tmp_path, keys, kind, size):
     data = bytes(range(256)) * 16
     assert command(data[:size], keys.public(kind), "--force")[0] == 0
     made = (tmp_path / "out.bin").read_bytes()
-    assert encrypted.read(made, key_files.load_private(keys.private(kind))) == data[:size]
+    assert encfiles.read(made, key_files.load_private(keys.private(kind))) == data[:size]
 
 
 @pytest.mark.parametrize("kind", ["rsa", "p256"])
@@ -53,7 +53,7 @@ def test_every_image_has_keys_of_its_own(keys, kind):
         key_files.load_public(keys.public(kind)),
     )
     made = [encimg.encrypt(APP, public) for _ in range(3)]
-    assert len({encrypted.aes_key(data, private) for data in made}) == 3
+    assert len({encfiles.aes_key(data, private) for data in made}) == 3
     assert len({data[388:404] for data in made}) == 3
     # Of P-256: the point, then the salt.
     assert len({data[4:68] for data in made}) == 3
@@ -66,7 +66,7 @@ def test_what_goes_in_comes_out(data):
     """With a scalar as small as the keys of no one."""
     key = encimg.from_scalar(bytes(31) + b"\x02")
     made = encimg.encrypt(data, key.public_key())
-    assert encrypted.read(made, key) == encimg.decrypt(made, key) == data
+    assert encfiles.read(made, key) == encimg.decrypt(made, key) == data
 
 
 # What is not encrypted

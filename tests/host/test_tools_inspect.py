@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 
-import encrypted
+import encfiles
 import esptool
 import esptool.targets
 import images
@@ -229,7 +229,7 @@ def test_signature_cut_off(capsys, tmp_path, signed):
 
 @pytest.mark.parametrize(("kind", "scheme"), [("rsa", "RSA-3072"), ("p256", "P-256")])
 def test_encrypted_images(capsys, tmp_path, keys, kind, scheme):
-    data = encrypted.write(SMALL, load_public(keys.public(kind)))
+    data = encfiles.write(SMALL, load_public(keys.public(kind)))
     code, out = command(capsys, tmp_path, data)
     assert code == 0
     assert f"an encrypted image (esp_encrypted_img), by its looks for a {scheme} key" in out

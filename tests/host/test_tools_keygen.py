@@ -4,7 +4,7 @@ import os
 import stat
 import subprocess
 
-import encrypted
+import encfiles
 import images
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -107,7 +107,7 @@ def test_hmac_key(command, tmp_path):
     assert names(tmp_path) == ["hmac.bin", "hmac.pub.pem", "hmac.scalar.bin"]
     assert len(key.read_bytes()) == 32
     scalar = (tmp_path / "hmac.scalar.bin").read_bytes()
-    assert scalar == encrypted.hmac_key_to_scalar(key.read_bytes())
+    assert scalar == encfiles.hmac_key_to_scalar(key.read_bytes())
     private = ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
     public = load_pem_public_key((tmp_path / "hmac.pub.pem").read_bytes())
     assert private.public_key() == public
@@ -117,10 +117,10 @@ def test_hmac_key(command, tmp_path):
 
 def test_espressifs_example_of_an_hmac_key():
     """A known answer, for a public test key."""
-    assert encimg.derive_scalar(encrypted.EXAMPLE_HMAC_KEY) == encrypted.EXAMPLE_SCALAR
-    assert encrypted.hmac_key_to_scalar(encrypted.EXAMPLE_HMAC_KEY) == encrypted.EXAMPLE_SCALAR
-    key = encimg.from_scalar(encrypted.EXAMPLE_SCALAR)
-    assert encimg.to_scalar(key) == encrypted.EXAMPLE_SCALAR
+    assert encimg.derive_scalar(encfiles.EXAMPLE_HMAC_KEY) == encfiles.EXAMPLE_SCALAR
+    assert encfiles.hmac_key_to_scalar(encfiles.EXAMPLE_HMAC_KEY) == encfiles.EXAMPLE_SCALAR
+    key = encimg.from_scalar(encfiles.EXAMPLE_SCALAR)
+    assert encimg.to_scalar(key) == encfiles.EXAMPLE_SCALAR
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`https-ota sign`: signatures that espsecure accepts, and what is refused to be signed."""
 
-import encrypted
+import encfiles
 import images
 import pytest
 from keyfiles import KINDS, NAMES, espsecure
@@ -274,5 +274,5 @@ def test_a_script_can_call_it(keys):
 def test_signing_what_is_encrypted_afterwards(keys):
     """The signature is inside: what a device checks last it finds first."""
     made = sbv2.sign(APP, [key_files.load_private(keys.private("p256"))])
-    sealed = encrypted.write(made, key_files.load_public(keys.public("rsa")))
-    assert encrypted.read(sealed, key_files.load_private(keys.private("rsa"))) == made
+    sealed = encfiles.write(made, key_files.load_public(keys.public("rsa")))
+    assert encfiles.read(sealed, key_files.load_private(keys.private("rsa"))) == made

@@ -2,7 +2,7 @@
 
 import zlib
 
-import encrypted
+import encfiles
 import images
 import pytest
 from hypothesis import given
@@ -264,7 +264,7 @@ def test_bad_images(command, keys, what):
 
 @pytest.mark.parametrize("kind", ["rsa", "p256"])
 def test_encrypted(command, keys, all_signed, kind):
-    data = encrypted.write(all_signed, key_files.load_public(keys.public(kind)))
+    data = encfiles.write(all_signed, key_files.load_public(keys.public(kind)))
     key = keys.private(kind)
     code, out, _ = command(data, "--decrypt-key", key, "--trusted", keys.digests["rsa"])
     assert code == 0
@@ -278,13 +278,13 @@ def test_encrypted(command, keys, all_signed, kind):
 def test_encrypted_by_hmac_key(command, tmp_path):
     key = tmp_path / "hmac.bin"
     assert cli.main(["keygen", "encrypt-p256", "--hmac-key", "-o", str(key)]) == 0
-    data = encrypted.write(APP, key_files.load_public(tmp_path / "hmac.pub.pem"))
+    data = encfiles.write(APP, key_files.load_public(tmp_path / "hmac.pub.pem"))
     assert command(data, "--decrypt-key", key)[0] == 0
     assert command(data, "--decrypt-key", tmp_path / "hmac.scalar.bin")[0] == 0
 
 
 def test_encrypted_without_a_key(command, keys):
-    data = encrypted.write(APP, key_files.load_public(keys.public("p256")))
+    data = encfiles.write(APP, key_files.load_public(keys.public("p256")))
     code, out, _ = command(data)
     assert code == 1
     assert "it is encrypted: expected a plain image, as there is no --decrypt-key" in out
@@ -298,7 +298,7 @@ def test_plain_with_a_key(command, keys):
 
 
 def test_encrypted_and_changed(command, keys):
-    data = encrypted.write(APP, key_files.load_public(keys.public("rsa")))
+    data = encfiles.write(APP, key_files.load_public(keys.public("rsa")))
     code, out, _ = command(
         changed(data, 3000, data[3000] ^ 1), "--decrypt-key", keys.private("rsa")
     )
@@ -307,7 +307,7 @@ def test_encrypted_and_changed(command, keys):
 
 
 def test_encrypted_but_no_image(command, keys):
-    data = encrypted.write(b"test file\n", key_files.load_public(keys.public("rsa")))
+    data = encfiles.write(b"test file\n", key_files.load_public(keys.public("rsa")))
     code, out, _ = command(data, "--decrypt-key", keys.private("rsa"))
     assert code == 1
     assert "expected 24 bytes, came 10" in out

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 
-import encrypted
+import encfiles
 import images
 import keyfiles
 import pytest
@@ -38,7 +38,7 @@ def load(keys, kind):
 
 def sealed(keys, kind, contents):
     """An encrypted image for one of the keys."""
-    return encrypted.write(contents, load_pem_public_key(keys.public(kind).read_bytes()))
+    return encfiles.write(contents, load_pem_public_key(keys.public(kind).read_bytes()))
 
 
 def code(url, *, decrypt=None, **options):

@@ -210,10 +210,10 @@ class Sparse:
         return self.start[first:last] + zeros + self.end[max(0, first - b) : max(0, last - b)]
 
 
-def firmware(version="1.2.3"):
-    """An image of 70 KiB as (beginning, number of zeros, end)."""
+def firmware(version="1.2.3", kib=70):
+    """An image of so many KiB as (beginning, number of zeros, end)."""
     running = running_info()
-    size = 70 * 1024 - 24 - 8 - 36
+    size = kib * 1024 - 24 - 8 - 36
     size -= size % 16
     desc = descriptor(version)
     start = header(1, chip_id=running.chip_id, spi_mode=running.spi_mode)
@@ -370,3 +370,18 @@ def test_what_runs_is_asked_for_as_news():
         assert session().begin() is None
         assert (b"If-None-Match" in net.sent[0]) == asked
         assert net.open == 0
+
+
+def test_no_record_says_that_all_is_there():
+    """The 16th sector is the last: with nothing to go on with, a server would have nothing to answer."""
+    for kib in (64, 63):
+        image = firmware(kib=kib)
+        break_off(image, 15)
+        ota = session()
+        use(Net(reply(image)))
+        ota.begin()
+        while ota.perform():
+            pass
+        ota.abort()
+        assert Resume("http://host/fw.bin", 1).load() == 0
+        go_on(reply(image))
