@@ -45,6 +45,8 @@ class Decrypt:
             cipher.feed = feed
         self._source = source
         self._cipher = cipher
+        self._part = None  # of the header
+        self._got = 0
         self.header = None
         self.size = None
         self.position = 0
@@ -60,20 +62,27 @@ class Decrypt:
         Raises OTAError, or what the source raises.
         """
         size = self._cipher.header_size
-        header = bytearray(size)
-        view = memoryview(header)
-        got = 0
-        while got < size:
-            n = self._source.readinto(view[got:])
+        if self._part is None:
+            self._part = memoryview(bytearray(size))
+            self._got = 0
+        while self._got < size:
+            # This may raise steps.Again; the next call goes on.
+            n = self._source.readinto(self._part[self._got :])
             if not n:
                 if hasattr(self._cipher, "check"):
-                    self._cipher.check(header[:got])
+                    self._cipher.check(self._part[: self._got])
                 raise OTAError(
                     OTAError.TRUNCATED,
-                    "the file ends after %d bytes, within the %d of its header" % (got, size),
+                    "the file ends after %d bytes, within the %d of its header"
+                    % (self._got, size),
                 )
-            got += n
-        self.resume(bytes(header))
+            self._got += n
+        header, self._part = bytes(self._part), None
+        self.resume(header)
+
+    def restart(self):
+        """The source starts over: begin() reads the header from its first byte."""
+        self._part = None
 
     def resume(self, header):
         """Make the cipher ready with a header that an earlier session kept; replay() what it wrote then."""

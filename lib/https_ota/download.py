@@ -7,12 +7,16 @@ from micropython import const
 from .errors import OTAError
 from .http import Connection, join_url, parse_url
 from .request import build, check_headers, end
+from .steps import Again
 
 _MAX_REDIRECTS = const(5)
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
 _SECTOR = const(4096)
 _MARGIN = const(64)  # a later response's head may be longer than the first one's
 _REDIRECTS = (301, 302, 303, 307, 308)
+# As in events.py, which need not be loaded.
+_RETRY = const(11)
+_REDIRECT = const(12)
 
 # Request sizes that turned out to fit, by host and port: not to be found out again.
 _fits = {}
@@ -87,6 +91,12 @@ class Download:
         self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
         self.feed = None  # called while waiting, for a watchdog
+        self.event = None  # called as event(number, value), see events.py
+        self.connection = (
+            Connection  # or nonblocking.Connection: then methods may raise steps.Again
+        )
+        self.pause_ms = 0  # to wait before the next request
+        self.pause_from = None  # for nonblocking.pause
         self.stall_s = stall_s
         self.deadline_s = deadline_s
         self.retry = None  # what recover.py counts
@@ -106,13 +116,15 @@ class Download:
         self._head_later = None  # whether it asks for the beginning or for more
         self._known = None  # validator of a file we have already: ask for news only
         self._end = None  # one past the last byte of the response under way
+        self._out = 0  # bytes of the request under way, 0 when there is none
         self._pending = False  # a request is out whose response has not been read
+        self._redirects = 0
         self._skip = 0  # bytes to drop: the server answered a later range with the whole file
         self._moment = 0  # when the last bytes came
         self._start = 0
 
     def open(self, position=0, validator=None, total=None, known=None):
-        """Connect and read the first response's head; return its status: 200, 206, 204 or 304.
+        """Connect and read the first response's head; return its status as answer() does.
 
         With `position`, `validator` and `total` of an earlier download it goes on there, and starts over
         (self.position is 0 then) when the file is another one now. With `known`, the validator of a file that
@@ -120,6 +132,11 @@ class Download:
 
         Raises ValueError for a URL or CA data that can't be used, OTAError, or a socket's OSError.
         """
+        self.ask(position, validator, total, known)
+        return self.answer()
+
+    def ask(self, position=0, validator=None, total=None, known=None):
+        """Prepare what open() does; answer() does it."""
         if not self.origin[0] and (not self._insecure or self._pins):
             raise ValueError(
                 "http:// is neither encrypted nor verified; say insecure=True, without pin=, to accept that"
@@ -135,9 +152,13 @@ class Download:
         self._known = known
         self._head = None
         self._start = self._moment = time.ticks_ms()
+
+    def answer(self):
+        """Connect and read the first response's head; return its status: 200, 206, 204 or 304."""
         while True:
             try:
-                self._send()
+                if not self._pending:
+                    self._send()
                 self._response()
                 return self.status
             except Changed:
@@ -149,6 +170,7 @@ class Download:
         """Close the connection; harmless when there is none."""
         conn, self._conn = self._conn, None
         self._pending = False
+        self._out = 0
         if conn is not None:
             conn.close()
 
@@ -173,6 +195,12 @@ class Download:
                     self.check_deadline()
                 self._look_ahead()
             return n
+
+    def waits_for(self):
+        """After steps.Again: (stream, True when it waits to write, milliseconds it may wait at most)."""
+        if self.pause_ms or self._conn is None:
+            return None, False, self.pause_ms
+        return self._conn.stream, self._conn.waits_to_write, self._conn.left_ms()
 
     # -- for recover.py -----------------------------------------------------------------------------
 
@@ -206,7 +234,10 @@ class Download:
     def _recover(self, e):
         from .recover import recover
 
+        self._redirects = 0
         recover(self, e)
+        if self.event:
+            self.event(_RETRY, self.retry.failures if self.retry else 0)
 
     def _choose_size(self):
         if not self.auto_size:
@@ -223,12 +254,26 @@ class Download:
 
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
+        if self.pause_ms:
+            self._pause()
+        if not self._out:
+            self._prepare()
+        if self._conn is None:
+            self._connect()
+        self._open()
+        self._conn.send(self._head, self._out)
+        self._out = 0
+        self._pending = True
+
+    def _prepare(self):
         later = self.position > 0
         if self._head is None or self._hook or later != self._head_later:
             self._head_later = later
             self._head = build(
                 self.url, self.origin, self._headers, self._hook, self._condition(later)
             )
+        if self._conn is not None and not self._conn.ready():
+            self.close()
         head = self._head
         if self.size:
             stop = self.position + self.size
@@ -238,16 +283,17 @@ class Download:
             if self.total is not None and stop > self.total:
                 stop = self.total
             self._end = stop
-            n = end(head, self.position, stop - 1)
+            self._out = end(head, self.position, stop - 1)
         else:
             self._end = self.total
-            n = end(head, self.position if later else -1, -1)
-        self._pending = True
-        if self._conn is None or not self._conn.ready():
-            self.close()
-            self._connect()
-            self._pending = True
-        self._conn.send(head, n)
+            self._out = end(head, self.position if later else -1, -1)
+
+    def _pause(self):
+        if self.connection is Connection:
+            from .recover import pause
+        else:
+            from .nonblocking import pause
+        pause(self)
 
     def _condition(self, later):
         if not later:
@@ -267,17 +313,19 @@ class Download:
 
             self._context = context(*self._trust)
             self._trust = None  # parsed: the caller's data need not stay in memory
-        self._conn = Connection(
+        self._conn = self.connection(
             host, port, self._context if tls else None, self._timeout_s, self._on_answer
         )
+
+    def _open(self):
+        if self._conn.opened:
+            return
+        self._conn.open()
         if self._pins:
             from .pin import check
 
-            try:
-                check(self._conn.certificate(), self._pins, host)
-            except BaseException:
-                self.close()
-                raise
+            check(self._conn.certificate(), self._pins, self.origin[1])
+        self._conn.opened = True
         self.reached = True
 
     def _on_answer(self):
@@ -286,20 +334,22 @@ class Download:
     # -- responses ----------------------------------------------------------------------------------
 
     def _response(self):
-        redirects = 0
-        self._read_head()
-        while self.status in _REDIRECTS:
-            redirects += 1
-            if redirects > _MAX_REDIRECTS:
+        while True:
+            if self._out:
+                self._send()
+            self.status = self._conn.response()
+            self._pending = False
+            if self.status not in _REDIRECTS:
+                break
+            self._redirects += 1
+            if self._redirects > _MAX_REDIRECTS:
                 raise OTAError(OTAError.REDIRECT, "more than %d redirects" % _MAX_REDIRECTS)
             self._redirect()
-            self._send()
-            self._read_head()
+            # From here on this is what the response is to.
+            self._pending = True
+            self._prepare()
+        self._redirects = 0
         self._check()
-
-    def _read_head(self):
-        self.status = self._conn.response()
-        self._pending = False
 
     def _check(self):
         conn = self._conn
@@ -391,6 +441,8 @@ class Download:
             raise OTAError(OTAError.REDIRECT, "refused to go from https to http://%s" % origin[1])
         # Secrets stay with the host they were given for.
         self._go(url, origin, self._headers if origin[:3] == self.origin[:3] else {})
+        if self.event:
+            self.event(_REDIRECT, origin[1])
 
     def _go(self, url, origin, headers):
         moved = origin[:3] != self.origin[:3]
@@ -408,7 +460,7 @@ class Download:
         while True:
             if self.total is not None and self.position >= self.total:
                 return 0
-            if self._conn is None or (self._conn.ready() and not self._pending):
+            if self._out or self._conn is None or (self._conn.ready() and not self._pending):
                 self._send()
             if self._pending:
                 self._response()
@@ -460,6 +512,8 @@ class Download:
             # The next request goes out now, so that the round trip hides behind the flash.
             try:
                 self._send()
+            except Again:
+                pass  # the next read goes on with it
             except (OSError, OTAError):
                 self.close()  # the next read connects anew
 

@@ -5,8 +5,10 @@ from micropython import const
 from .errors import OTAError
 from .hot import sums
 from .image import Checker, SplitHash, parse
+from .steps import retry
 
 _SECTOR = const(4096)
+_CONNECTED = const(1)  # as in events.py
 
 NOTHING = const(0)
 THERE = const(1)  # the slot holds the image
@@ -14,18 +16,21 @@ STREAM = const(2)  # it is to come
 
 
 def find(ota):
-    """Find what the session `ota` has to do: NOTHING, THERE or STREAM; ota.info is set unless it is NOTHING."""
+    """Find what the session `ota` has to do: NOTHING, THERE or STREAM; ota.info is set unless it is NOTHING.
+
+    A generator, see steps.py.
+    """
     slot = ota._slot
     if ota._sha256 and ota._size:
         whole = SplitHash.whole(ota._sha256)
         if slot.size_of_running() >= ota._size:
-            if ota._hash(slot.read_running, ota._size, None) == whole:
+            if (yield from ota._hash(slot.read_running, ota._size, None)) == whole:
                 return NOTHING
-        if slot.size >= ota._size and _slot_holds(ota, ota._size, None, whole):
+        if slot.size >= ota._size and (yield from _slot_holds(ota, ota._size, None, whole)):
             return THERE
     download = ota._download
     if download is None:
-        ota._start()
+        yield from retry(ota._start)
         return STREAM
     position = 0
     held = validator = total = None
@@ -37,25 +42,28 @@ def find(ota):
         except OSError:
             pass  # a board without NVS: no records
     if ota._resume:
-        position = _replay(ota, ota._resume)
+        position = yield from _replay(ota, ota._resume)
         if position:
             validator, total = ota._resume.validator, ota._resume.total
         else:
             held = ota._resume.held()
             if held and held[0] != slot.number and not _is_running(ota, held):
                 held = None
-    status = download.open(position, validator, total, held and held[5])
+    download.ask(position, validator, total, held and held[5])
+    status = yield from retry(download.answer)
+    ota._emit(_CONNECTED, status)
     if status == 304 and held and held[0] == slot.number:
-        if _slot_holds(ota, held[1], held[2], held[4]):
+        if (yield from _slot_holds(ota, held[1], held[2], held[4])):
             download.close()
             return THERE
-        status = download.open()
+        download.ask()
+        status = yield from retry(download.answer)
     if status in (204, 304):
         return NOTHING
     if download.position:
         ota._go_on(position - download.offset)
     else:
-        ota._start()
+        yield from retry(ota._start)
     return STREAM
 
 
@@ -66,7 +74,7 @@ def _is_running(ota, held):
 
 def _slot_holds(ota, size, body, digest):
     """Whether the slot holds this image, and it is for this board; sets ota.info then."""
-    if ota._hash(ota._slot.read, size, body) != digest:
+    if (yield from ota._hash(ota._slot.read, size, body)) != digest:
         return False
     ota._slot.read(0, ota._sector)
     info = parse(ota._sector, _SECTOR)
@@ -110,6 +118,7 @@ def _replay(ota, resume):
                 crypt.replay(ota._sector, _SECTOR)
             if ota._feed:
                 ota._feed()
+            yield False
     except OTAError:
         return 0
     if resume.sums != resume.expected:

@@ -10,6 +10,7 @@ from errno import ETIMEDOUT
 from micropython import const
 
 from .errors import OTAError
+from .steps import Again
 
 _LINE = const(256)  # a longer head line is cut to this, Location's excepted
 _MAX_LOCATION = const(2048)
@@ -86,19 +87,28 @@ def join_url(base, location):
 
 
 class Connection:
-    """A connection to one host.
+    """A connection to one host; it blocks. What doesn't is nonblocking.Connection.
 
     `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network;
     `answered` is called when there is a TCP connection, before the TLS handshake.
+    send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
     absent), `retry_after` (seconds, 0 when absent), `head_size` in bytes.
     """
 
+    _FILLS = True  # a read fills the buffer unless the stream ends
+
     def __init__(self, host, port, context, timeout_s, answered=None):
         self._one = bytearray(1)
         self._line = bytearray(_LINE)
-        self._rest = None
+        self._n = 0  # bytes of the line so far
+        self._over = False  # it is longer than that
+        self._rest = None  # the rest of it, Location's only
+        self._in_head = False  # the status line has been read
+        self._in_trailer = False
+        self._chunk_ends = False
+        self._sent = 0  # bytes of the request so far
         self._at = 0
         self._budget = 0
         self._chunked = False
@@ -112,29 +122,41 @@ class Connection:
         self._last_etag = self._last_modified = None
         self.retry_after = 0
         self.head_size = 0
-        self._sock = None
-        raw = None
+        self._sock = self._raw = None
+        self._peer = host, port, context, timeout_s
+        self._answered = answered
+        self.opened = False  # for its owner, to be set once open() and what comes with it is done
         try:
             address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
-            raw = socket.socket(address[0], address[1], address[2])
-            raw.settimeout(timeout_s)
-            raw.connect(address[-1])
-            if answered:
-                answered()
-            if context is None:
-                self._sock = raw
-            else:
-                gc.collect()  # a handshake wants large blocks
-                self._sock = context.wrap_socket(raw, server_hostname=host)
+            self._raw = socket.socket(address[0], address[1], address[2])
+            self._connect(address[-1])
         except BaseException as e:
-            if raw is not None:
-                raw.close()
-            if not isinstance(e, (OSError, ValueError)):
-                raise
-            from .explain import connect_error
+            self._fail(e)
 
-            raise connect_error(e, host, port, raw is not None, context, timeout_s)
-        self._raw = raw
+    def open(self):
+        """Make sure that there is a connection, TLS's handshake included."""
+
+    def _connect(self, address):
+        _, _, context, timeout_s = self._peer
+        self._raw.settimeout(timeout_s)
+        self._raw.connect(address)
+        if self._answered:
+            self._answered()
+        self._sock = self._raw
+        if context is not None:
+            gc.collect()  # a handshake wants large blocks
+            self._sock = context.wrap_socket(self._raw, server_hostname=self._peer[0])
+
+    def _fail(self, e):
+        """Raise what the error `e` of connecting means."""
+        host, port, context, timeout_s = self._peer
+        reached = self._raw is not None
+        self.close()
+        if not isinstance(e, (OSError, ValueError)):
+            raise e
+        from .explain import connect_error
+
+        raise connect_error(e, host, port, reached, context, timeout_s)
 
     def close(self):
         """Close the socket; harmless when it is closed."""
@@ -142,12 +164,13 @@ class Connection:
         self.left = 0
         self._chunked = False
         sock, self._sock = self._sock, None
-        if sock is not None:
-            try:
-                sock.close()
-            except OSError:
-                pass  # the peer is gone: nothing is lost
-            self._raw.close()
+        raw, self._raw = self._raw, None
+        for s in (sock, raw):
+            if s is not None:
+                try:
+                    s.close()
+                except OSError:
+                    pass  # the peer is gone: nothing is lost
 
     def certificate(self):
         """The server's certificate, DER."""
@@ -157,20 +180,25 @@ class Connection:
         """Send request[:n]; response() and readinto() then read the answer."""
         self.keep = False
         self._budget = _MAX_HEAD
-        sent = 0
-        while sent < n:
+        while self._sent < n:
+            sent = self._sent
             m = (
                 self._sock.write(request, n)
                 if sent == 0
                 else self._sock.write(request, sent, n - sent)
             )
-            if not m:
-                raise OSError(ETIMEDOUT)
-            sent += m
+            if m:
+                self._sent += m
+            else:
+                self._wait(True)
+        self._sent = 0
+
+    def _wait(self, to_write):
+        """Nothing can be read, or written, now."""
+        raise OSError(ETIMEDOUT)
 
     def response(self):
         """Read the head of the response and return its status; 1xx responses are passed over."""
-        self._budget = _MAX_HEAD
         while True:
             self._read_head()
             if self.status >= 200:
@@ -194,7 +222,7 @@ class Connection:
             size = self.left
         n = self._sock.readinto(buf, size)
         if n is None:
-            raise OSError(ETIMEDOUT)
+            self._wait(False)
         if self.left > 0:
             if n == 0:
                 raise OTAError(
@@ -203,11 +231,10 @@ class Connection:
                     % self.left,
                 )
             self.left -= n
-            if self._chunked and self.left == 0:
-                self._end_of_chunk()
-        elif n < size:
-            # A stream fills the buffer unless it ends. Asking once more would wait: after close_notify mbedTLS
-            # reads on, and a server may wait for ours before it closes.
+            self._chunk_ends = self._chunked and self.left == 0
+        elif n < size and (n == 0 or self._FILLS):
+            # Asking once more would wait: after close_notify mbedTLS reads on, and a server may wait for ours
+            # before it closes.
             self.left = 0
         return n
 
@@ -222,22 +249,42 @@ class Connection:
         try:
             buf = bytearray(size)
             return as_text(buf, self.readinto(buf))
-        except (OSError, OTAError):
+        except (OSError, OTAError, Again):
             return ""
 
     # -- the head ---------------------------------------------------------------------------------
 
     def _read_head(self):
+        if not self._in_head:
+            self._status_line(self._read_line())
+            self._in_head = True
+        n = self._read_line()
+        while n:
+            self._header(n)
+            n = self._read_line()
+        self._in_head = False
+        if self.status in (204, 304) or self.status < 200:
+            self.left = 0
+            self._chunked = False
+        elif self._chunked:
+            # The first chunk's size is still to be read; it outranks Content-Length.
+            self.left = 0
+            self.length = -1
+        elif self.length >= 0:
+            self.left = self.length
+        else:
+            self.keep = False  # the end of the connection is the end of the body
+
+    def _status_line(self, n):
         self._chunked = False
         self.left = _UNTIL_CLOSE
-        self.start = self.end = self.total = -1
+        self.length = self.start = self.end = self.total = -1
         # Kept, so that the same again in the next response need not be allocated.
         self._last_etag = self.etag or self._last_etag
         self._last_modified = self.modified or self._last_modified
         self.location = self.etag = self.modified = None
         self.retry_after = 0
         line = self._line
-        n = self._read_line()
         # "HTTP/1.x nnn"
         if n < 12 or not line.startswith(b"HTTP/1.") or line[8] != 32:
             if n >= 5 and line.startswith(b"HTTP/"):
@@ -253,22 +300,6 @@ class Connection:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status
             )
-        self.length = -1
-        n = self._read_line()
-        while n:
-            self._header(n)
-            n = self._read_line()
-        if self.status in (204, 304) or self.status < 200:
-            self.left = 0
-            self._chunked = False
-        elif self._chunked:
-            # The first chunk's size is still to be read; it outranks Content-Length.
-            self.left = 0
-            self.length = -1
-        elif self.length >= 0:
-            self.left = self.length
-        else:
-            self.keep = False  # the end of the connection is the end of the body
 
     def _header(self, n):
         """Take what matters from the header in the line."""
@@ -321,13 +352,11 @@ class Connection:
         """Read a line into self._line; return its length without the line end, at most _LINE."""
         line = self._line
         one = self._one
-        rest = None
-        n = 0
         while True:
             got = self._sock.readinto(one)
             if not got:
                 if got is None:
-                    raise OSError(ETIMEDOUT)
+                    self._wait(False)
                 raise OTAError(
                     OTAError.DISCONNECTED,
                     "the server closed the connection before its answer was complete",
@@ -338,23 +367,27 @@ class Connection:
                     OTAError.HTTP_PROTOCOL,
                     "the response's head is longer than %d bytes" % _MAX_HEAD,
                 )
+            n = self._n
+            if n == 0 and not self._over:
+                self._rest = None
             c = one[0]
             if c == 10:
                 break
             if n < _LINE:
                 line[n] = c
-                n += 1
+                self._n = n + 1
             else:
                 # Redirects only: Location is the one header whose whole length counts.
-                if rest is None:
-                    rest = bytearray()
-                    self._rest = rest if bytes(line[:9]).lower() == b"location:" else None
-                if self._rest is not None and len(rest) < _MAX_LOCATION:
-                    rest.append(c)
-        if rest is None:
-            self._rest = None
-            if n and line[n - 1] == 13:
-                n -= 1
+                if not self._over:
+                    self._over = True
+                    if bytes(line[:9]).lower() == b"location:":
+                        self._rest = bytearray()
+                if self._rest is not None and len(self._rest) < _MAX_LOCATION:
+                    self._rest.append(c)
+        over, self._over = self._over, False
+        self._n = 0
+        if n and not over and line[n - 1] == 13:
+            n -= 1
         return n
 
     def _set_location(self, i, n):
@@ -462,7 +495,18 @@ class Connection:
     # -- chunks (RFC 9112, section 7.1) ---------------------------------------------------------------
 
     def _next_chunk(self):
-        self._budget = _MAX_HEAD
+        if self._chunk_ends:
+            if self._n == 0:
+                self._budget = 2
+            n = self._read_line()
+            if n:
+                self._refuse("chunk", 0, n, "a line end after its last byte")
+            self._chunk_ends = False
+        if self._in_trailer:
+            self._skip_trailer()
+            return
+        if self._n == 0:
+            self._budget = _MAX_HEAD
         n = self._read_line()
         line = self._line
         size = 0
@@ -483,12 +527,10 @@ class Connection:
             self._refuse("chunk size", 0, n, "a hexadecimal number")
         self.left = size
         if size == 0:
-            while self._read_line():
-                pass  # trailers
-            self._chunked = False
+            self._in_trailer = True
+            self._skip_trailer()
 
-    def _end_of_chunk(self):
-        self._budget = 2
-        n = self._read_line()
-        if n:
-            self._refuse("chunk", 0, n, "a line end after its last byte")
+    def _skip_trailer(self):
+        while self._read_line():
+            pass
+        self._chunked = self._in_trailer = False

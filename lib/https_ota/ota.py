@@ -9,11 +9,25 @@ from .find import NOTHING, THERE, find
 from .hot import equal, sums
 from .image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
 from .slot import SECTOR, Slot, running_info
+from .steps import Again, run
 
 _RECEIVE = const(1024)
 _PIECE = const(512)
 _SAVE_MASK = const(15)  # every 16 sectors: up to 64 KiB come twice after a power cut
 _MAX_RESTARTS = const(3)
+
+# As in events.py, which need not be loaded.
+_START = const(0)
+_GET_IMG_DESC = const(2)
+_VERIFY_CHIP_ID = const(3)
+_VERIFY_CHIP_REVISION = const(4)
+_DECRYPT = const(5)
+_WRITE_FLASH = const(6)
+_UPDATE_BOOT_PARTITION = const(7)
+_FINISH = const(8)
+_ABORT = const(9)
+_RESUMED = const(10)
+_SKIPPED = const(13)
 
 # Where a session stands; the names are those of esp_https_ota.
 _INIT = const(0)
@@ -36,6 +50,7 @@ class OTA:
     decrypt   what decrypts the file: encrypted.EncryptedImage, or an object with its methods (see crypt.py)
     check     called with the ImageInfo before anything is erased, and may raise; when it returns something false
               there is nothing to do. Or a list of such functions
+    event     called as event(number, value) for what events.py names
     progress  called as progress(done, total) once a sector; total is None while unknown
     resume    False neither goes on with an earlier download of this file nor leaves a record for a later one
     verify_spi_mode  False lets an image of another flash mode pass
@@ -58,6 +73,7 @@ class OTA:
         trusted_keys=None,
         decrypt=None,
         check=None,
+        event=None,
         progress=None,
         resume=True,
         verify_spi_mode=True,
@@ -76,6 +92,7 @@ class OTA:
 
             self._source = self._download = Download(url, **http)
             self._download.feed = self._feed
+            self._download.event = event
         self._crypt = None
         if decrypt is not None:
             from .crypt import Decrypt
@@ -89,6 +106,7 @@ class OTA:
         self._checks = (
             () if check is None else check if isinstance(check, (list, tuple)) else (check,)
         )
+        self._event = event
         self._progress = progress
         self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
         self._resume = None
@@ -99,6 +117,8 @@ class OTA:
         self._slot = None
         self._checker = None
         self._restarts = 0
+        self._starting = False
+        self._sector = None
         self.info = None
         self.slot = None
 
@@ -112,8 +132,13 @@ class OTA:
         perform() has nothing left to do.
         Raises OTAError, ValueError for bad arguments, or an OSError of the network.
         """
+        return run(self.begin_steps())
+
+    def begin_steps(self):
+        """A generator that does what begin() does, and gives the same result: see steps.py."""
         self._expect(_INIT)
         try:
+            self._emit(_START, None)
             self._slot = slot = Slot()
             self.slot = slot.label
             self._running = running_info()
@@ -128,7 +153,7 @@ class OTA:
             if self._wlan is not None:
                 self._pm = self._wlan.config("pm")
                 self._wlan.config(pm=self._wlan.PM_NONE)
-            found = find(self)
+            found = yield from find(self)
             if found == NOTHING or not self._accept():
                 self.abort()
                 return None
@@ -151,16 +176,14 @@ class OTA:
                 self._slot.prepare()
                 self._state = _IN_PROGRESS
             try:
+                if self._starting:
+                    self._start_over()
+                    return True
                 more = self._fill_sector()
             except OTAError as e:
                 if not self._may_restart(e):
                     raise
-                self._start()
-                if not self._accept():
-                    raise OTAError(
-                        OTAError.CHANGED,
-                        "the file changed on the server during the download, and the new one is not wanted",
-                    )
+                self._start_over()
                 return True
             if self._fill:
                 self._write_sector()
@@ -170,6 +193,8 @@ class OTA:
             self._state = _SUCCESS
             self._close()
             return False
+        except Again:
+            raise
         except BaseException as e:
             # When the image is no good, its beginning is of no use to a later update either.
             if self._resume and isinstance(e, OTAError) and e.code >= OTAError.NOT_AN_IMAGE:
@@ -182,29 +207,44 @@ class OTA:
 
         Raises OTAError; the boot selection is then what it was.
         """
+        run(self.finish_steps())
+
+    def finish_steps(self):
+        """A generator that does what finish() does: see steps.py."""
         self._expect(_SUCCESS)
         try:
             if self._checker is not None:
-                self._read_back()
+                yield from self._read_back()
             if self._trusted is not None:
-                from .sign import verify
+                from .sign import verify_steps
 
                 size = self._checker.pos if self._checker else self.info.size
-                verify(self._slot.part, self._trusted, self._sector, self._feed, size)
+                yield from verify_steps(
+                    self._slot.part, self._trusted, self._sector, self._feed, size
+                )
             self._slot.switch()
             self._state = _FINISHED
-        finally:
+            self._emit(_UPDATE_BOOT_PARTITION, self.slot)
+        except GeneratorExit:
+            raise  # nobody waits for the end: what was received stays
+        except BaseException:
             if self._resume:
-                if self._state != _FINISHED:
-                    self._resume.clear()
-                elif self._checker is not None:
-                    self._remember()
+                self._resume.clear()
+            raise
+        finally:
+            if self._resume and self._state == _FINISHED and self._checker is not None:
+                self._remember()
+            done = self._state == _FINISHED
             self.abort()
+            self._emit(_FINISH, done)
 
     def abort(self):
         """Stop and close the connection; harmless at any time. A later update may go on from here."""
-        if self._state != _FINISHED:
+        if self._state not in (_FINISHED, _ABORTED):
+            started = self._state != _INIT or self._sector is not None
             self._state = _ABORTED
+            if started:
+                self._emit(_ABORT, None)
         self._close()
         self._sector = self._sector_view = self._pieces = self._receive = None
         if self._pm is not None:
@@ -239,6 +279,10 @@ class OTA:
         """True once the whole image has been received and written."""
         return self._state in (_SUCCESS, _FINISHED)
 
+    def _emit(self, event, value):
+        if self._event:
+            self._event(event, value)
+
     # -- where to begin -----------------------------------------------------------------------------
 
     def _expect(self, state):
@@ -249,6 +293,7 @@ class OTA:
                 % _NAMES[self._state],
             )
 
+    # A generator, see steps.py.
     def _hash(self, read, size, body):
         split = SplitHash(body)
         i = 0
@@ -260,6 +305,7 @@ class OTA:
             i += 1
             if self._feed:
                 self._feed()
+            yield False
         return split.finish()
 
     def _go_on(self, done):
@@ -267,23 +313,44 @@ class OTA:
         self._index = done // SECTOR
         self._begin_stream()
         self._bind()
+        self._emit(_RESUMED, done)
 
     def _start(self):
-        """Read and check the head of the stream from its beginning, and keep it for the first sector."""
+        """Read and check the head of the stream from its beginning, and keep it for the first sector.
+
+        After steps.Again it goes on when it is called once more.
+        """
         while True:
             try:
-                self._index = 0
-                if self._resume:
-                    self._resume.start_sums()
-                self._begin_stream()
-                if self._crypt:
+                if not self._starting:
+                    self._starting = True
+                    self._index = 0
+                    if self._resume:
+                        self._resume.start_sums()
+                    self._begin_stream()
+                    if self._crypt:
+                        self._crypt.restart()
+                        self._opened = False
+                if self._crypt and not self._opened:
                     self._crypt.begin()
+                    self._opened = True
+                    self._emit(_DECRYPT, self._crypt.size)
                 self._check_head()
                 break
             except OTAError as e:
+                self._starting = False
                 if not self._may_restart(e):
                     raise
+        self._starting = False
         self._bind()
+
+    def _start_over(self):
+        self._start()
+        if not self._accept():
+            raise OTAError(
+                OTAError.CHANGED,
+                "the file changed on the server during the download, and the new one is not wanted",
+            )
 
     def _may_restart(self, e):
         # The file changed while it was on its way: the new one from its beginning, but not for ever.
@@ -324,6 +391,9 @@ class OTA:
         elif not self._download:
             total = self._size
         info.size = total
+        self._emit(_GET_IMG_DESC, info)
+        self._emit(_VERIFY_CHIP_ID, info.chip_id)
+        self._emit(_VERIFY_CHIP_REVISION, info.min_chip_rev)
         self._check_info(info)
         if total is not None and self._size and total != self._size:
             raise OTAError(
@@ -357,27 +427,24 @@ class OTA:
     def _refill(self):
         """Make sure that the receive buffer holds something; False at the end of the source."""
         if self._at == self._got:
-            self._at = 0
+            self._at = self._got = 0
             self._got = self._source.readinto(self._receive) or 0
         return self._got > 0
 
     def _fill_sector(self):
-        fill = self._fill
-        while fill < SECTOR:
+        while self._fill < SECTOR:
             if not self._refill():
-                self._fill = fill
                 return False
             n = self._got - self._at
-            if n > SECTOR - fill:
-                n = SECTOR - fill
-            if self._index * SECTOR + fill + n > self._slot.size:
+            if n > SECTOR - self._fill:
+                n = SECTOR - self._fill
+            if self._index * SECTOR + self._fill + n > self._slot.size:
                 raise OTAError(
                     OTAError.TOO_BIG, "more data than the slot's %d bytes" % self._slot.size
                 )
-            self._checker.feed(self._sector, fill, self._receive, self._at, n)
-            fill += n
+            self._checker.feed(self._sector, self._fill, self._receive, self._at, n)
+            self._fill += n
             self._at += n
-        self._fill = fill
         return True
 
     def _write_sector(self):
@@ -385,7 +452,7 @@ class OTA:
         self._checker.hash.update(self._sector, self._sector_view, n)
         if n < SECTOR:
             self._sector_view[n:] = b"\xff" * (SECTOR - n)  # what erased flash holds
-        self._slot.write(self._index, self._sector, self._pieces)
+        written = self._slot.write(self._index, self._sector, self._pieces)
         self._index += 1
         self._fill = 0
         if self._resume:
@@ -397,6 +464,7 @@ class OTA:
             self._download.least = self._download.offset + (size or self._checker.least())
         if self._feed:
             self._feed()
+        self._emit(_WRITE_FLASH if written else _SKIPPED, self._checker.pos)
         if self._progress:
             self._progress(self._checker.pos, self.info.size)
 
@@ -416,7 +484,8 @@ class OTA:
 
     def _read_back(self):
         hash = self._checker.hash
-        if self._hash(self._slot.read, self._checker.pos, hash.body) != hash.finish():
+        found = yield from self._hash(self._slot.read, self._checker.pos, hash.body)
+        if found != hash.finish():
             raise OTAError(
                 OTAError.READ_BACK,
                 "slot %s does not hold what was written to it: the flash is failing, or something else wrote there"

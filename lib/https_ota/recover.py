@@ -28,7 +28,7 @@ class _Retry:
 
 
 def recover(download, e):
-    """Make `download` ready to go on after error `e`, waiting if that helps; raise `e` when nothing does."""
+    """Make `download` ready to go on after error `e`, after a pause if that helps; raise `e` when nothing does."""
     d = download
     d.close()
     if d.deadline_s:
@@ -64,7 +64,20 @@ def recover(download, e):
     d.retry_after = 0
     if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
         raise _give_up(d, e)
-    _sleep(d, wait)
+    d.pause_ms = wait
+
+
+def pause(download):
+    """Wait for download.pause_ms."""
+    d = download
+    while d.pause_ms > 0:
+        if d.feed:
+            d.feed()
+        if d.deadline_s:
+            d.check_deadline()
+        time.sleep_ms(min(d.pause_ms, _SLICE_MS))
+        d.pause_ms -= _SLICE_MS
+    d.pause_ms = 0
 
 
 # Nothing has ever been reached: more likely a wrong address. But a handshake that was broken off, rather than
@@ -102,13 +115,3 @@ def _give_up(d, e):
         )
         return OSError(abs(e.args[0]) if e.args and isinstance(e.args[0], int) else 5, text)
     return e
-
-
-def _sleep(d, ms):
-    while ms > 0:
-        if d.feed:
-            d.feed()
-        if d.deadline_s:
-            d.check_deadline()
-        time.sleep_ms(min(ms, _SLICE_MS))
-        ms -= _SLICE_MS

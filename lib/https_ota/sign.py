@@ -13,6 +13,7 @@ from micropython import const
 
 from .errors import OTAError
 from .hot import equal
+from .steps import run
 
 _SECTOR = const(4096)
 _BLOCK = const(1216)
@@ -25,6 +26,11 @@ _ECDSA = const(3)
 
 
 def verify(part, trusted, buf, feed=None, size=None):
+    """Run verify_steps() to its end."""
+    return run(verify_steps(part, trusted, buf, feed, size))
+
+
+def verify_steps(part, trusted, buf, feed, size):
     """Raise OTAError unless a trusted key signed the image in a partition; return that key's digest.
 
     part     esp32.Partition, or what has its readblocks() and info()
@@ -37,6 +43,8 @@ def verify(part, trusted, buf, feed=None, size=None):
     One block with a trusted key and a good signature will do, whatever the others hold. Otherwise the code is
     SIGNATURE when a trusted key signed something else, or what is wrong with the first block:
     SIGNATURE_BLOCK, KEY_TYPE, UNKNOWN_KEY. UNSIGNED: there is no block. NOT_AN_IMAGE, SEGMENTS: there is no image.
+
+    A generator (see steps.py) with a step a sector; the arithmetic of a signature is one step.
     """
     end = _end(part)
     code = 0
@@ -55,7 +63,7 @@ def verify(part, trusted, buf, feed=None, size=None):
         except OTAError as e:
             code = code or e.code
             words.append("block %d: %s" % (number, e.detail))
-    hashes = _hash(part, end, buf, feed, candidates)
+    hashes = yield from _hash(part, end, buf, feed, candidates)
     for number, digest, curve, numbers in candidates:
         if curve is None:
             good = _verify_rsa(hashes[0], *numbers)
@@ -261,6 +269,7 @@ def _hash(part, end, buf, feed, candidates):
                 wide.update(buf, _SECTOR)
             if feed:
                 feed()
+            yield False
     return narrow and narrow.digest(), wide and wide.digest()
 
 

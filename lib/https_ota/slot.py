@@ -80,12 +80,16 @@ class Slot:
                 part.ioctl(_ERASE, i)
 
     def write(self, i, buf, views):
-        """Make sector i hold buf (4096 bytes); `views` are the memoryviews of its 512-byte pieces."""
+        """Make sector i hold buf (4096 bytes); `views` are the memoryviews of its 512-byte pieces.
+
+        False when it did so before.
+        """
         if self._holds(i, views):
             self.skipped += 1
-            return
+            return False
         self.part.writeblocks(i, buf)
         self.written += 1
+        return True
 
     def _holds(self, i, views):
         at = 0

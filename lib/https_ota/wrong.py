@@ -3,6 +3,7 @@
 from .errors import OTAError
 from .explain import as_text
 from .image import HEAD_SIZE
+from .steps import Again
 
 _APP = "use the application image: micropython.bin of the build folder, or the .app-bin among the downloads"
 _MAGICS = (
@@ -93,6 +94,6 @@ def _find_table(head, n, source):
                     return at
             last = buf[m - 1]
             pos += m
-    except (OSError, OTAError):
+    except (OSError, OTAError, Again):
         pass  # not seen to the end: the other messages do
     return None

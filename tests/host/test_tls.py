@@ -80,7 +80,7 @@ def test_clock_never_set(any_board, nginx):
 def test_no_ca_is_refused_before_connecting(board, nginx):
     message = board.fail(f"import https_ota; https_ota.update({nginx.url('app.bin')!r})")
     assert message == (
-        "ValueError: no server can be verified without cadata=(CA certificates); "
+        "ValueError: no server can be verified without cadata=(CA certificates) or pin=; "
         "or say insecure=True"
     )
 
