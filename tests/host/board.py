@@ -83,9 +83,14 @@ class Board:
         flash = self.flash.read_bytes()
         return flash[0xD000:0xD020] + flash[0xE000:0xE020]
 
-    def code(self, url: str, **options: object) -> str:
-        """Return the update as a user types it."""
+    def code(self, url: str, *, aio: bool = False, **options: object) -> str:
+        """Return the update as a user types it; with `aio`, as a task of asyncio."""
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         if "cadata" not in options:
             given += ", cadata=open('ca.pem').read()"
+        if aio:
+            return (
+                "import asyncio, https_ota\n"
+                f"print(asyncio.run(https_ota.aio.update({url!r}{given})))"
+            )
         return f"import https_ota\nprint(https_ota.update({url!r}{given}))"

@@ -181,10 +181,12 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("aio", [False, True], ids=["", "aio"])
 @pytest.mark.parametrize("name", CASES)
-def test_fault(board, name):
+def test_fault(board, name, aio):
     request_size, by_request, expected = CASES[name]
     options = {"cadata": None, "insecure": True, "request_size": request_size, "timeout_s": 1}
+    options["aio"] = aio
     options["stall_s"] = 3
     with FaultServer(DATA, by_request) as server:
         if expected == OK:

@@ -90,3 +90,16 @@ def test_compiles_for(arch, tmp_path):
         # A branch that does not reach its target is told here, and compiled all the same.
         assert done.stdout + done.stderr == "", name
         assert out.stat().st_size
+
+
+def test_events_have_the_same_numbers_everywhere():
+    events = dict(re.findall(r"^([A-Z_]+) = (\d+)", (LIB / "events.py").read_text(), re.M))
+    used = {}
+    for name in ("ota.py", "find.py", "download.py"):
+        found = re.findall(r"^_([A-Z_]+) = const\((\d+)\)", (LIB / name).read_text(), re.M)
+        source = (LIB / name).read_text()
+        used |= {
+            k: n for k, n in found if re.search(rf"(_emit|event)\(_{k}\b|if .* else _{k},", source)
+        }
+    assert {k: events[k] for k in used} == used
+    assert set(events) - set(used) <= {"WRITE_FLASH"}
