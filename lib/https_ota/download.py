@@ -39,7 +39,7 @@ class Download:
                 cadata both must hold, without it the pin is all that vouches for the server
     cert, key   this board's own certificate and private key (PEM or DER), where the server asks for one
     headers     dict of further request headers; dropped when a redirect leads to another host
-    auth        (name, password) for HTTP Basic; dropped likewise
+    auth        (name, password) for HTTP Basic, (name, password, "digest") for HTTP Digest; dropped likewise
     http_hook   called with a Request before each request is sent
     request_size  bytes per ranged request; 0 is one plain GET; None picks what suits the TLS buffer
     timeout_s   seconds to wait for the network at a time
@@ -107,6 +107,13 @@ class Download:
         self.retry_after = 0
         self._headers = self._first_headers = check_headers(headers, auth)
         self._hook = http_hook
+        self._digest = self._first_digest = None
+        if auth is not None and len(auth) != 2:
+            if len(auth) != 3 or auth[2] != "digest":
+                raise ValueError('auth: expected (name, password) or (name, password, "digest")')
+            from .digest import Digest
+
+            self._digest = self._first_digest = Digest(auth[0], auth[1])
         self._trust = (cadata, insecure or (cadata is None and pin is not None), cert, key)
         self._insecure = insecure
         self._context = None
@@ -226,7 +233,9 @@ class Download:
         """Ask at the first URL again; False when that is where we are."""
         if self.url == self._first_url:
             return False
-        self._go(self._first_url, parse_url(self._first_url), self._first_headers)
+        self._go(
+            self._first_url, parse_url(self._first_url), self._first_headers, self._first_digest
+        )
         return True
 
     # -- requests -----------------------------------------------------------------------------------
@@ -267,11 +276,14 @@ class Download:
 
     def _prepare(self):
         later = self.position > 0
-        if self._head is None or self._hook or later != self._head_later:
+        digest = self._digest if self._digest and self._digest.ready else None
+        if self._head is None or self._hook or digest or later != self._head_later:
             self._head_later = later
-            self._head = build(
-                self.url, self.origin, self._headers, self._hook, self._condition(later)
-            )
+            headers = self._headers
+            if digest:
+                headers = dict(headers)
+                headers["Authorization"] = digest.header(self.origin[3])
+            self._head = build(self.url, self.origin, headers, self._hook, self._condition(later))
         if self._conn is not None and not self._conn.ready():
             self.close()
         head = self._head
@@ -339,6 +351,12 @@ class Download:
                 self._send()
             self.status = self._conn.response()
             self._pending = False
+            if self.status == 401 and self._digest:
+                self._digest.take(self._conn.challenge, self.url)
+                self.close()
+                self._pending = True
+                self._prepare()
+                continue
             if self.status not in _REDIRECTS:
                 break
             self._redirects += 1
@@ -349,6 +367,8 @@ class Download:
             self._pending = True
             self._prepare()
         self._redirects = 0
+        if self._digest:
+            self._digest.accepted()
         self._check()
 
     def _check(self):
@@ -440,15 +460,19 @@ class Download:
         if self.origin[0] and not origin[0]:
             raise OTAError(OTAError.REDIRECT, "refused to go from https to http://%s" % origin[1])
         # Secrets stay with the host they were given for.
-        self._go(url, origin, self._headers if origin[:3] == self.origin[:3] else {})
+        if origin[:3] == self.origin[:3]:
+            self._go(url, origin, self._headers, self._digest)
+        else:
+            self._go(url, origin, {}, None)
         if self.event:
             self.event(_REDIRECT, origin[1])
 
-    def _go(self, url, origin, headers):
+    def _go(self, url, origin, headers, digest):
         moved = origin[:3] != self.origin[:3]
         self.url = url
         self.origin = origin
         self._headers = headers
+        self._digest = digest
         self._head = None
         if moved:
             self._choose_size()

@@ -163,7 +163,8 @@ def _memory():
 
 _STATUS = {
     400: "Bad Request: the server did not understand it; a redirect target may refuse extra headers",
-    401: "Unauthorized: give auth=(name, password) or an Authorization header",
+    401: 'Unauthorized: give auth=(name, password), with "digest" as a third if the server asks for that,'
+    " or an Authorization header",
     403: "Forbidden: wrong credentials, or a presigned URL that has expired",
     404: "Not Found: check the path in the URL",
     405: "Method Not Allowed: the server refuses GET here",

@@ -18,6 +18,7 @@ _MAX_HEAD = const(16384)  # bytes of head, interim (1xx) responses included
 _MAX_LENGTH = const(0x10000000)  # no image is larger; also keeps counters small integers
 
 _UNTIL_CLOSE = const(-1)
+_CHALLENGE = b"www-authenticate:"
 
 
 def parse_url(url):
@@ -94,7 +95,8 @@ class Connection:
     send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
-    absent), `retry_after` (seconds, 0 when absent), `head_size` in bytes.
+    absent), `challenge` (of a WWW-Authenticate for Digest, else of the last; likewise), `retry_after` (seconds,
+    0 when absent), `head_size` in bytes.
     """
 
     _FILLS = True  # a read fills the buffer unless the stream ends
@@ -117,7 +119,7 @@ class Connection:
         self.length = -1
         self.status = 0
         self.start = self.end = self.total = -1
-        self.location = None
+        self.location = self.challenge = None
         self.etag = self.modified = None
         self._last_etag = self._last_modified = None
         self.retry_after = 0
@@ -282,7 +284,7 @@ class Connection:
         # Kept, so that the same again in the next response need not be allocated.
         self._last_etag = self.etag or self._last_etag
         self._last_modified = self.modified or self._last_modified
-        self.location = self.etag = self.modified = None
+        self.location = self.challenge = self.etag = self.modified = None
         self.retry_after = 0
         line = self._line
         # "HTTP/1.x nnn"
@@ -347,6 +349,10 @@ class Connection:
                 self.retry_after = self._number(i, n)
         elif line.startswith(b"location:"):
             self._set_location(i, n)
+        elif line.startswith(_CHALLENGE):
+            value = self._whole_value(i, n)
+            if self.challenge is None or value[:7].lower() == b"digest ":
+                self.challenge = value
 
     def _read_line(self):
         """Read a line into self._line; return its length without the line end, at most _LINE."""
@@ -377,10 +383,10 @@ class Connection:
                 line[n] = c
                 self._n = n + 1
             else:
-                # Redirects only: Location is the one header whose whole length counts.
+                # Only in redirects and challenges does the whole length of a header count.
                 if not self._over:
                     self._over = True
-                    if bytes(line[:9]).lower() == b"location:":
+                    if bytes(line[: line.find(b":")]).lower() in (b"location", _CHALLENGE[:-1]):
                         self._rest = bytearray()
                 if self._rest is not None and len(self._rest) < _MAX_LOCATION:
                     self._rest.append(c)
@@ -391,17 +397,21 @@ class Connection:
         return n
 
     def _set_location(self, i, n):
+        value = self._whole_value(i, n)
+        if len(value) > _MAX_LOCATION:
+            raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
+        try:
+            self.location = value.decode().strip()
+        except UnicodeError:
+            raise OTAError(OTAError.REDIRECT, "Location is not text")
+
+    def _whole_value(self, i, n):
         value = self._line[i:n]
         if self._rest is not None:
             value += self._rest
             if value.endswith(b"\r"):
                 value = value[:-1]
-        if len(value) > _MAX_LOCATION:
-            raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
-        try:
-            self.location = bytes(value).decode().strip()
-        except UnicodeError:
-            raise OTAError(OTAError.REDIRECT, "Location is not text")
+        return bytes(value)
 
     def _lower_name(self, n):
         """Lower-case the header name in the line; return where its colon is."""

@@ -37,7 +37,7 @@ def check_headers(headers, auth):
         if "\r" in value or "\n" in value:
             raise ValueError("headers: the value of %s has a line end in it" % name)
         checked[name] = value
-    if auth is not None:
+    if auth is not None and len(auth) == 2:
         from binascii import b2a_base64
 
         name, password = auth

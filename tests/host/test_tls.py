@@ -1,8 +1,11 @@
 """Verified TLS: what is accepted, what is refused, and in which words."""
 
+import hashlib
+
 import certs
 import pytest
 import servers
+import zoo
 from cryptography.hazmat.primitives.serialization import Encoding
 
 
@@ -207,3 +210,12 @@ def test_secrets_go_along_on_the_same_host(board, www, root):
     away = {"= /x": f"{need} return 302 /app.bin;", "/": need}
     with servers.Nginx(www, root.server(), locations=away) as server:
         board.update(server.url("x"), auth=("a", "b"), headers={"X-Key": "k"})
+
+
+def test_digest_auth(any_board, www, root):
+    realm = hashlib.md5(b"board:boards:sesame").hexdigest()
+    with zoo.Apache(www, root.server(), digest=f"board:boards:{realm}\n") as server:
+        message = any_board.refuse(server.url("app.bin"), auth=("board", "wrong", "digest"))
+        assert message.endswith("it does not take this name and password")
+        any_board.update(server.url("app.bin"), auth=("board", "sesame", "digest"))
+    assert any_board.running().version == "2.0.0"

@@ -24,9 +24,10 @@ APACHE_MODULES = ("mpm_event", "authz_core", "ssl")
 class Apache(ProcessServer):
     """Apache httpd, which serves the files that are below `root` when it starts."""
 
-    def __init__(self, root: Path, identity: certs.Identity) -> None:
+    def __init__(self, root: Path, identity: certs.Identity, digest: str = "") -> None:
         super().__init__(identity)
         self.root = root
+        self.digest = digest  # a line of htdigest: whom Digest authentication lets in
 
     def start(self) -> None:
         # -X: one process, in the foreground.
@@ -43,9 +44,21 @@ class Apache(ProcessServer):
             f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
             for name in APACHE_MODULES
         )
+        login = ""
+        if self.digest:
+            (self.directory / "digest").write_text(self.digest)
+            names = ("authn_core", "authn_file", "authz_user", "auth_digest")
+            modules += "".join(
+                f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
+                for name in names
+            )
+            login = (
+                f"<Location />\nAuthType Digest\nAuthName boards\nAuthUserFile {self.directory}/digest\n"
+                "Require valid-user\n</Location>\n"
+            )
         account = "User nobody\nGroup nogroup\n" if os.geteuid() == 0 else ""
         (self.directory / "httpd.conf").write_text(f"""\
-{modules}{account}
+{modules}{account}{login}
 ServerRoot "{self.directory}"
 DefaultRuntimeDir "{self.directory}"
 PidFile httpd.pid

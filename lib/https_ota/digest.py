@@ -1,0 +1,121 @@
+# HTTP Digest authentication (RFC 7616), for servers that ask for it. Loaded only then.
+
+import hashlib
+from binascii import hexlify
+from os import urandom
+
+from .errors import OTAError
+
+_MOST = 3  # challenges in a row; a nonce may have become old meanwhile
+
+
+class Digest:
+    """Answers a server's challenges for one name and password."""
+
+    def __init__(self, name, password):
+        self._name = name
+        self._password = password
+        self._challenge = None
+        self._count = 0
+        self._tries = 0
+
+    def take(self, challenge, url):
+        """Take the value of a WWW-Authenticate header (bytes or None); OTAError when there is nothing to answer it with."""
+        fields = _parse((challenge or b"").decode())
+        if fields is None:
+            raise _refused(url, "it asks for no Digest authentication; use auth=(name, password)")
+        algorithm = fields.get("algorithm", "MD5").upper()
+        self._session = algorithm.endswith("-SESS")
+        self._hash = {"MD5": "md5", "SHA-256": "sha256"}.get(algorithm.replace("-SESS", ""))
+        qops = [q.strip() for q in fields.get("qop", "").split(",")]
+        self._qop = "auth" if "auth" in qops else ""
+        if self._hash is None or "nonce" not in fields or (qops != [""] and not self._qop):
+            raise _refused(
+                url,
+                "expected Digest with MD5 or SHA-256 and qop=auth, got algorithm %s, qop %s"
+                % (algorithm, fields.get("qop")),
+            )
+        old = self._challenge and fields.get("stale", "").lower() != "true"
+        self._tries += 1
+        if old or self._tries > _MOST:
+            raise _refused(url, "it does not take this name and password")
+        self._challenge = fields
+        self._count = 0
+
+    @property
+    def ready(self):
+        """Whether a challenge was taken."""
+        return self._challenge is not None
+
+    def accepted(self):
+        """The server took the last answer."""
+        self._tries = 0
+
+    def header(self, target):
+        """The value of Authorization for a GET of this request target."""
+        fields = self._challenge
+        realm, nonce = fields.get("realm", ""), fields["nonce"]
+        self._count += 1
+        count = "%08x" % self._count
+        own = self._fresh()
+        secret = self._of("%s:%s:%s" % (self._name, realm, self._password))
+        if self._session:
+            secret = self._of("%s:%s:%s" % (secret, nonce, own))
+        middle = "%s:%s:%s:%s" % (nonce, count, own, self._qop) if self._qop else nonce
+        answer = self._of("%s:%s:%s" % (secret, middle, self._of("GET:" + target)))
+        parts = [
+            'username="%s"' % self._name,
+            'realm="%s"' % realm,
+            'nonce="%s"' % nonce,
+            'uri="%s"' % target,
+            'response="%s"' % answer,
+        ]
+        if "algorithm" in fields:
+            parts.append("algorithm=" + fields["algorithm"])
+        if self._qop:
+            parts.append('qop=%s, nc=%s, cnonce="%s"' % (self._qop, count, own))
+        if "opaque" in fields:
+            parts.append('opaque="%s"' % fields["opaque"])
+        return "Digest " + ", ".join(parts)
+
+    def _fresh(self):
+        return hexlify(urandom(8)).decode()
+
+    def _of(self, text):
+        return hexlify(getattr(hashlib, self._hash)(text.encode()).digest()).decode()
+
+
+def _refused(url, why):
+    return OTAError(
+        OTAError.HTTP_STATUS, "%s answered 401 Unauthorized: %s" % (url.split("?", 1)[0], why)
+    )
+
+
+def _parse(text):
+    """The parameters of a Digest challenge, names in lower case; None for another scheme."""
+    if text[:7].lower() != "digest ":
+        return None
+    fields = {}
+    i = 7
+    while i < len(text):
+        equals = text.find("=", i)
+        if equals < 0:
+            break
+        name = text[i:equals].strip(" ,").lower()
+        i = equals + 1
+        if text[i : i + 1] == '"':
+            value = ""
+            i += 1
+            while i < len(text) and text[i] != '"':
+                if text[i] == "\\":
+                    i += 1
+                value += text[i : i + 1]
+                i += 1
+            i += 1
+        else:
+            end = text.find(",", i)
+            end = len(text) if end < 0 else end
+            value = text[i:end].strip()
+            i = end
+        fields[name] = value
+    return fields

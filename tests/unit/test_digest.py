@@ -1,0 +1,144 @@
+# digest.py: answers to challenges.
+
+from hashlib import md5
+
+from binascii import hexlify
+from fakenet import Net, fails, raises, use
+from https_ota import OTAError
+from https_ota.digest import Digest
+from https_ota.download import Download
+
+URL = "http://host/fw.bin?key=secret"
+
+
+class Rfc(Digest):
+    """With the client's nonce of RFC 7616, section 3.9.1."""
+
+    def _fresh(self):
+        return "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+
+
+def test_examples_of_the_rfc():
+    for algorithm, response in (
+        ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ):
+        digest = Rfc("Mufasa", "Circle of Life")
+        assert not digest.ready
+        challenge = (
+            'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=%s, '
+            'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", '
+            'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+        ) % algorithm
+        digest.take(challenge.encode(), URL)
+        header = digest.header("/dir/index.html")
+        assert 'response="%s"' % response in header
+        assert "algorithm=" + algorithm in header and "nc=00000001" in header
+        assert 'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"' in header
+        # Each request has a number of its own.
+        assert "nc=00000002" in digest.header("/dir/index.html")
+
+
+def of(text):
+    return hexlify(md5(text.encode()).digest()).decode()
+
+
+def test_without_qop():
+    """RFC 2069, which old servers speak."""
+    digest = Digest("a", "b")
+    digest.take(b'digest nonce="n",realm="r \\" q"', URL)
+    header = digest.header("/x")
+    expected = of(of('a:r " q:b') + ":n:" + of("GET:/x"))
+    assert 'response="%s"' % expected in header
+    assert "qop" not in header and "nc=" not in header and "algorithm" not in header
+
+
+def test_session_algorithm():
+    digest = Rfc("a", "b")
+    digest.take(b'Digest nonce="n", realm="r", algorithm=MD5-sess, qop=auth', URL)
+    own = digest._fresh()
+    secret = of(of("a:r:b") + ":n:" + own)
+    expected = of(secret + ":n:00000001:%s:auth:" % own + of("GET:/x"))
+    assert 'response="%s"' % expected in digest.header("/x")
+
+
+def refused(*challenges):
+    digest = Digest("a", "sesame")
+    for challenge in challenges[:-1]:
+        digest.take(challenge, URL)
+    detail = fails(OTAError.HTTP_STATUS, digest.take, challenges[-1], URL)
+    assert "http://host/fw.bin answered 401" in detail
+    assert "secret" not in detail and "sesame" not in detail
+    return detail
+
+
+def test_what_can_not_be_answered():
+    assert "no Digest" in refused(b'Basic realm="x"')
+    assert "no Digest" in refused(None)
+    assert "qop auth-int" in refused(b'Digest nonce="n", qop="auth-int"')
+    assert "algorithm SHA-512-256" in refused(b'Digest nonce="n", algorithm=SHA-512-256')
+    assert "expected Digest" in refused(b'Digest realm="x"')
+
+
+def test_wrong_password():
+    assert "does not take" in refused(b'Digest nonce="1"', b'Digest nonce="2"')
+    assert "does not take" in refused(b'Digest nonce="1"', b'Digest nonce="2", stale=false')
+
+
+def test_old_nonces():
+    stale = b'Digest nonce="2", stale=TRUE'
+    digest = Digest("a", "b")
+    for _ in range(20):
+        digest.take(stale, URL)
+        digest.accepted()
+    # But not for ever without success.
+    fails(OTAError.HTTP_STATUS, lambda: [digest.take(stale, URL) for _ in range(9)])
+
+
+CHALLENGE = b'Digest realm="r", nonce="%s", qop="auth"\r\n'
+
+
+def answer(status, body=b"", extra=b""):
+    return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n" % (status, extra, len(body)) + body
+
+
+def challenge(nonce=b"n", extra=b""):
+    extra += b'WWW-Authenticate: Basic realm="r"\r\nWWW-Authenticate: ' + CHALLENGE % nonce
+    return answer(b"401 Unauthorized", b"no", extra)
+
+
+def fetch(*answers, url=URL):
+    net = use(Net(*answers))
+    source = Download(url, insecure=True, auth=("a", "b", "digest"))
+    source.open()
+    buf = bytearray(64)
+    data = b""
+    while True:
+        n = source.readinto(buf)
+        if not n:
+            return data, net
+        data += buf[:n]
+
+
+def test_download():
+    data, net = fetch(challenge(b"n" * 300), answer(b"200 OK", b"data"))
+    assert data == b"data"
+    assert b"Authorization" not in net.sent[0]
+    assert b'Authorization: Digest username="a"' in net.sent[1]
+    assert b'uri="/fw.bin?key=secret"' in net.sent[1]
+    assert b"n" * 300 in net.sent[1]
+
+
+def test_answer_stays_with_its_host():
+    moved = answer(b"302 Found", b"", b"Location: http://other/x\r\n")
+    _, net = fetch(challenge(), moved, answer(b"200 OK", b"data"))
+    assert b"Digest" in net.sent[1] and b"Digest" not in net.sent[2]
+    # Nor does another host get one by asking.
+    use(Net(moved, challenge()))
+    source = Download(URL, insecure=True, auth=("a", "b", "digest"))
+    fails(OTAError.HTTP_STATUS, source.open)
+
+
+def test_arguments():
+    for auth in (("a",), ("a", "b", "basic"), ("a", "b", "c", "d")):
+        assert "auth: expected" in str(raises(ValueError, Download, URL, auth=auth))
