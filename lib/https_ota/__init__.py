@@ -18,6 +18,9 @@ _HOME = {
     "newer_only": "policy",
     "same_project": "policy",
     "EncryptedImage": "encrypted",
+    "beside": "data",
+    "fetch": "data",
+    "together": "data",
 }
 
 

@@ -9,6 +9,7 @@ class OTAError(Exception):
     NO_SLOT = 2  # the board has no OTA slot to write to
     PENDING_VERIFY = 3  # the running firmware is not confirmed yet
     MEMORY = 4  # not enough memory for a TLS connection
+    PARTITION = 5  # a partition that does not exist or must not be written
     # Transport.
     CLOCK = 10  # the board's clock is not set
     CERT_DATE = 11  # the server's certificate is expired or not valid yet

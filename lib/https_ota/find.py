@@ -4,7 +4,7 @@ from micropython import const
 
 from .errors import OTAError
 from .hot import sums
-from .image import Checker, SplitHash, parse
+from .image import SplitHash
 from .steps import retry
 
 _SECTOR = const(4096)
@@ -69,7 +69,10 @@ def find(ota):
 
 def _is_running(ota, held):
     # Whoever flashed the board by cable meanwhile left the record behind.
-    return held[0] == ota._slot.running_number and held[3] == ota._running.app_elf_sha256[:8]
+    return (
+        held[0] == ota._slot.running_number
+        and held[3] == ota._slot.running_info.app_elf_sha256[:8]
+    )
 
 
 def _slot_holds(ota, size, body, digest):
@@ -77,11 +80,11 @@ def _slot_holds(ota, size, body, digest):
     if (yield from ota._hash(ota._slot.read, size, body)) != digest:
         return False
     ota._slot.read(0, ota._sector)
-    info = parse(ota._sector, _SECTOR)
+    info = ota._slot.look(ota._sector, min(size, ota._unit))
     if info is None:
         return False
     info.size = size
-    ota._check_info(info)
+    ota._slot.check(info, ota._verify_spi_mode)
     ota.info = info
     return True
 
@@ -89,7 +92,8 @@ def _slot_holds(ota, size, body, digest):
 def _replay(ota, resume):
     """Take up what an earlier session wrote, after a look at the flash; return where in the file to go on."""
     done = resume.load()
-    if not 0 < done <= ota._slot.size or done % _SECTOR:
+    unit = ota._unit
+    if not 0 < done <= ota._slot.size or done % unit:
         return 0
     size = resume.total
     crypt = ota._crypt
@@ -102,20 +106,20 @@ def _replay(ota, resume):
             size = crypt.size_of(resume.total)
         if ota._size and ota._size != size:
             return 0
-        checker = Checker(ota._slot.size, size, ota._sha256 is not None)
+        checker = ota._slot.checker(size, ota._sha256 is not None)
         resume.start_sums()
-        for i in range(done // _SECTOR):
-            ota._slot.read(i, ota._sector)
+        for i in range(done // unit):
+            ota._slot.read(i * (unit // _SECTOR), ota._sector)
             if i == 0:
-                info = parse(ota._sector, _SECTOR)
+                info = ota._slot.look(ota._sector, unit)
                 if info is None:
                     return 0
-                ota._check_info(info)
-            sums(ota._sector, _SECTOR, resume.sums)
-            checker.feed(ota._sector, 0, ota._sector, 0, _SECTOR)
-            checker.hash.update(ota._sector, ota._sector_view, _SECTOR)
+                ota._slot.check(info, ota._verify_spi_mode)
+            sums(ota._sector, unit, resume.sums)
+            checker.feed(ota._sector, 0, ota._sector, 0, unit)
+            checker.hash.update(ota._sector, ota._sector_view, unit)
             if crypt is not None:
-                crypt.replay(ota._sector, _SECTOR)
+                crypt.replay(ota._sector, unit)
             if ota._feed:
                 ota._feed()
             yield False

@@ -7,13 +7,14 @@ from micropython import const
 from .errors import OTAError
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
-from .image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
-from .slot import SECTOR, Slot, running_info
+from .image import HEAD_SIZE, SplitHash
+from .slot import SECTOR, Slot
 from .steps import Again, run
 
 _RECEIVE = const(1024)
 _PIECE = const(512)
-_SAVE_MASK = const(15)  # every 16 sectors: up to 64 KiB come twice after a power cut
+_ERASE_SECTORS = const(1)
+_SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MAX_RESTARTS = const(3)
 
 # As in events.py, which need not be loaded.
@@ -54,6 +55,13 @@ class OTA:
     progress  called as progress(done, total) once a sector; total is None while unknown
     resume    False neither goes on with an earlier download of this file nor leaves a record for a later one
     verify_spi_mode  False lets an image of another flash mode pass
+    partition  label of the partition to write, None for the passive OTA slot; other than an OTA slot it takes
+              any file, see data.py
+    staging   with it, label of a partition that is written and verified before it is copied there; True is
+              the passive OTA slot
+    buffer    bytearray to use for sectors, a multiple of 4096 bytes long that divides the partition's size; with 65536
+              (in PSRAM) the flash erases in large blocks, several times as fast. None makes one of 4096
+    bulk_erase  True erases all that is to be written beforehand, and does not compare
     wlan      a network.WLAN whose power saving is switched off while the update runs
     wdt       a machine.WDT to feed; its timeout must be longer than timeout_s
     The other options are those of download.Download.
@@ -77,6 +85,10 @@ class OTA:
         progress=None,
         resume=True,
         verify_spi_mode=True,
+        partition=None,
+        staging=None,
+        buffer=None,
+        bulk_erase=False,
         wlan=None,
         wdt=None,
         **http,
@@ -100,7 +112,7 @@ class OTA:
             self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
             if self._download:
                 self._download.offset = decrypt.header_size
-        self._sha256 = _digest(sha256)
+        self._sha256 = to_digest(sha256)
         self._size = size
         self._trusted = trusted_keys
         self._checks = (
@@ -111,6 +123,16 @@ class OTA:
         self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
         self._resume = None
         self._verify_spi_mode = verify_spi_mode
+        if staging is not None and partition is None:
+            raise ValueError("staging: give partition= too, the one that it is copied to")
+        if buffer is not None and (len(buffer) % SECTOR or not len(buffer)):
+            raise ValueError(
+                "buffer: expected a multiple of %d bytes, got %d" % (SECTOR, len(buffer))
+            )
+        self._where = partition, staging
+        self._buffer = buffer
+        self._unit = SECTOR if buffer is None else len(buffer)  # bytes that are written at a time
+        self._bulk = bulk_erase
         self._wlan = wlan
         self._pm = None
         self._state = _INIT
@@ -118,6 +140,7 @@ class OTA:
         self._checker = None
         self._restarts = 0
         self._starting = False
+        self._erase_at = self._erase_end = 0
         self._sector = None
         self.info = None
         self.slot = None
@@ -139,17 +162,26 @@ class OTA:
         self._expect(_INIT)
         try:
             self._emit(_START, None)
-            self._slot = slot = Slot()
-            self.slot = slot.label
-            self._running = running_info()
+            if self._where[0] is None:
+                self._slot = Slot()
+            else:
+                from .data import target
+
+                self._slot = target(*self._where)
+            self.slot = self._slot.label
+            if self._slot.size % self._unit:
+                raise ValueError(
+                    "buffer: its %d bytes don't divide the %d of %s"
+                    % (self._unit, self._slot.size, self.slot)
+                )
             if self._trusted is not None:
                 from .sign import trusted_digests
 
                 self._trusted = trusted_digests(self._trusted)
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
-            self._sector = bytearray(SECTOR)
+            self._sector = bytearray(SECTOR) if self._buffer is None else self._buffer
             self._sector_view = view = memoryview(self._sector)
-            self._pieces = [view[i : i + _PIECE] for i in range(0, SECTOR, _PIECE)]
+            self._pieces = [view[i : i + _PIECE] for i in range(0, self._unit, _PIECE)]
             if self._wlan is not None:
                 self._pm = self._wlan.config("pm")
                 self._wlan.config(pm=self._wlan.PM_NONE)
@@ -164,7 +196,9 @@ class OTA:
         return self.info
 
     def perform(self):
-        """Receive and write at most one sector; True means call again, False that all has been written."""
+        """Receive and write at most one buffer, a sector if none was given; True means call again, False that all has been
+        written.
+        """
         if self._state == _SUCCESS:
             return False
         if self._state != _BEGIN:
@@ -174,7 +208,11 @@ class OTA:
                 if self._resume:
                     self._resume.overwrite()
                 self._slot.prepare()
+                self._start_erasing()
                 self._state = _IN_PROGRESS
+            if self._erase_at < self._erase_end:
+                self._erase_some()
+                return True
             try:
                 if self._starting:
                     self._start_over()
@@ -209,20 +247,13 @@ class OTA:
         """
         run(self.finish_steps())
 
-    def finish_steps(self):
-        """A generator that does what finish() does: see steps.py."""
+    def finish_steps(self, verified=False):
+        """A generator that does what finish() does: see steps.py. `verified`: verify_steps() was run before."""
         self._expect(_SUCCESS)
         try:
-            if self._checker is not None:
-                yield from self._read_back()
-            if self._trusted is not None:
-                from .sign import verify_steps
-
-                size = self._checker.pos if self._checker else self.info.size
-                yield from verify_steps(
-                    self._slot.part, self._trusted, self._sector, self._feed, size
-                )
-            self._slot.switch()
+            if not verified:
+                yield from self.verify_steps()
+            yield from self._slot.switch_steps(self)
             self._state = _FINISHED
             self._emit(_UPDATE_BOOT_PARTITION, self.slot)
         except GeneratorExit:
@@ -237,6 +268,15 @@ class OTA:
             done = self._state == _FINISHED
             self.abort()
             self._emit(_FINISH, done)
+
+    def verify_steps(self):
+        """A generator with the first half of finish(): is all that was written right? Nothing takes effect yet."""
+        self._expect(_SUCCESS)
+        if self._checker is not None:
+            yield from self._read_back()
+        if self._trusted is not None:
+            size = self._checker.pos if self._checker else self.info.size
+            yield from self._slot.signature_steps(self._trusted, self._sector, self._feed, size)
 
     def abort(self):
         """Stop and close the connection; harmless at any time. A later update may go on from here."""
@@ -298,11 +338,11 @@ class OTA:
         split = SplitHash(body)
         i = 0
         while size:
-            n = SECTOR if size > SECTOR else size
+            n = min(self._unit, size)
             read(i, self._sector)
             split.update(self._sector, self._sector_view, n)
             size -= n
-            i += 1
+            i += self._unit // SECTOR
             if self._feed:
                 self._feed()
             yield False
@@ -310,7 +350,7 @@ class OTA:
 
     def _go_on(self, done):
         """Take up the stream after the first `done` bytes of the image."""
-        self._index = done // SECTOR
+        self._index = done // self._unit
         self._begin_stream()
         self._bind()
         self._emit(_RESUMED, done)
@@ -346,6 +386,7 @@ class OTA:
 
     def _start_over(self):
         self._start()
+        self._start_erasing()
         if not self._accept():
             raise OTAError(
                 OTAError.CHANGED,
@@ -376,11 +417,11 @@ class OTA:
         # The first sector, or all of a smaller file, kept for perform() to write.
         head = self._sector
         while self._fill < HEAD_SIZE and self._refill():
-            n = min(self._got - self._at, SECTOR - self._fill)
+            n = min(self._got - self._at, self._unit - self._fill)
             self._sector_view[self._fill : self._fill + n] = self._receive[self._at : self._at + n]
             self._fill += n
             self._at += n
-        info = parse(head, self._fill)
+        info = self._slot.look(head, self._fill)
         if info is None:
             from .wrong import wrong_file
 
@@ -392,9 +433,10 @@ class OTA:
             total = self._size
         info.size = total
         self._emit(_GET_IMG_DESC, info)
-        self._emit(_VERIFY_CHIP_ID, info.chip_id)
-        self._emit(_VERIFY_CHIP_REVISION, info.min_chip_rev)
-        self._check_info(info)
+        if info.chip_id is not None:
+            self._emit(_VERIFY_CHIP_ID, info.chip_id)
+            self._emit(_VERIFY_CHIP_REVISION, info.min_chip_rev)
+        self._slot.check(info, self._verify_spi_mode)
         if total is not None and self._size and total != self._size:
             raise OTAError(
                 OTAError.SIZE, "expected %d bytes, the file has %d" % (self._size, total)
@@ -405,22 +447,14 @@ class OTA:
                 "the image has %d bytes, slot %s only %d"
                 % (total, self._slot.label, self._slot.size),
             )
-        self._checker = Checker(self._slot.size, total, self._sha256 is not None)
+        self._checker = self._slot.checker(total, self._sha256 is not None)
         self._checker.feed(head, 0, head, 0, self._fill)
         self.info = info
-
-    def _check_info(self, info):
-        from .chip import revision
-
-        rev, any_major = revision(self._running.chip_id)
-        if any_major:
-            info.max_chip_rev = 0
-        check_fit(info, self._running, rev, self._verify_spi_mode)
 
     def _accept(self):
         from .policy import accept
 
-        return accept(self.info, self._running, self._checks)
+        return accept(self.info, self._slot.running_info, self._checks)
 
     # -- sector by sector ---------------------------------------------------------------------------
 
@@ -431,14 +465,29 @@ class OTA:
             self._got = self._source.readinto(self._receive) or 0
         return self._got > 0
 
+    def _start_erasing(self):
+        self._erase_at = self._index * (self._unit // SECTOR)
+        size = self.info.size or self._slot.size
+        self._erase_end = (size + SECTOR - 1) // SECTOR if self._bulk else 0
+
+    def _erase_some(self):
+        # A piece at a time, for watchdogs and other tasks.
+        end = min(self._erase_at + _ERASE_SECTORS, self._erase_end)
+        while self._erase_at < end:
+            self._slot.erase(self._erase_at)
+            self._erase_at += 1
+        if self._feed:
+            self._feed()
+
     def _fill_sector(self):
-        while self._fill < SECTOR:
+        unit = self._unit
+        while self._fill < unit:
             if not self._refill():
                 return False
             n = self._got - self._at
-            if n > SECTOR - self._fill:
-                n = SECTOR - self._fill
-            if self._index * SECTOR + self._fill + n > self._slot.size:
+            if n > unit - self._fill:
+                n = unit - self._fill
+            if self._index * unit + self._fill + n > self._slot.size:
                 raise OTAError(
                     OTAError.TOO_BIG, "more data than the slot's %d bytes" % self._slot.size
                 )
@@ -450,15 +499,18 @@ class OTA:
     def _write_sector(self):
         n = self._fill
         self._checker.hash.update(self._sector, self._sector_view, n)
-        if n < SECTOR:
-            self._sector_view[n:] = b"\xff" * (SECTOR - n)  # what erased flash holds
-        written = self._slot.write(self._index, self._sector, self._pieces)
+        if n < self._unit:
+            self._blank(n)
+        written = self._slot.write(
+            self._index * (self._unit // SECTOR), self._sector, self._pieces, self._bulk
+        )
         self._index += 1
         self._fill = 0
         if self._resume:
-            sums(self._sector, SECTOR, self._resume.sums)
-            if self._index & _SAVE_MASK == 0 and self._checker.pos != self.info.size:
-                self._resume.save(self._index * SECTOR)
+            sums(self._sector, self._unit, self._resume.sums)
+            done = self._index * self._unit
+            if done & _SAVE_MASK == 0 and self._checker.pos != self.info.size:
+                self._resume.save(done)
         if self._download is not None and self._download.total is None:
             size = self._crypt.size if self._crypt else None
             self._download.least = self._download.offset + (size or self._checker.least())
@@ -467,6 +519,13 @@ class OTA:
         self._emit(_WRITE_FLASH if written else _SKIPPED, self._checker.pos)
         if self._progress:
             self._progress(self._checker.pos, self.info.size)
+
+    def _blank(self, n):
+        # To the end of the buffer, what erased flash holds.
+        while n < self._unit:
+            m = _PIECE - n % _PIECE
+            self._sector_view[n : n + m] = b"\xff" * m
+            n += m
 
     def _complete(self):
         """Everything has come: was it all, and the right thing?"""
@@ -509,7 +568,8 @@ class OTA:
             self._crypt.close()
 
 
-def _digest(value):
+def to_digest(value):
+    """The 32 bytes of a SHA-256 given as such or as 64 hex digits; None stays None. ValueError for anything else."""
     if isinstance(value, str):
         from binascii import unhexlify
 

@@ -13,15 +13,16 @@ def accept(info, running, checks):
     """Whether to install an image, by the checks of the option `check`; False when one returned something false.
 
     Raises OTAError for an image whose secure version is below the running one's or the floor, and what
-    the checks raise.
+    the checks raise. `running` is None for what is no firmware.
     """
-    floor = max(running.secure_version, secure_floor())
-    if info.secure_version < floor:
-        raise OTAError(
-            OTAError.SECURE_VERSION,
-            "the image has secure version %d, this board takes %d or later: an older one has known holes"
-            % (info.secure_version, floor),
-        )
+    if running is not None:
+        floor = max(running.secure_version, secure_floor())
+        if info.secure_version < floor:
+            raise OTAError(
+                OTAError.SECURE_VERSION,
+                "the image has secure version %d, this board takes %d or later: an older one has known holes"
+                % (info.secure_version, floor),
+            )
     for check in checks:
         wanted = check(info)
         # A check without a return statement means to raise.

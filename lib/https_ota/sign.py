@@ -30,7 +30,7 @@ def verify(part, trusted, buf, feed=None, size=None):
     return run(verify_steps(part, trusted, buf, feed, size))
 
 
-def verify_steps(part, trusted, buf, feed, size):
+def verify_steps(part, trusted, buf, feed, size, end=None):
     """Raise OTAError unless a trusted key signed the image in a partition; return that key's digest.
 
     part     esp32.Partition, or what has its readblocks() and info()
@@ -39,6 +39,7 @@ def verify_steps(part, trusted, buf, feed, size):
     feed     called at least once a sector: for a watchdog
     size     bytes of the partition that were written, None for all of it: what lies behind them is an earlier
              image's
+    end      where the signature sector is; None finds the end of an image (verify_steps() only)
 
     One block with a trusted key and a good signature will do, whatever the others hold. Otherwise the code is
     SIGNATURE when a trusted key signed something else, or what is wrong with the first block:
@@ -46,7 +47,8 @@ def verify_steps(part, trusted, buf, feed, size):
 
     A generator (see steps.py) with a step a sector; the arithmetic of a signature is one step.
     """
-    end = _end(part)
+    if end is None:
+        end = _end(part)
     code = 0
     words = []
     candidates = []

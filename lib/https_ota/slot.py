@@ -13,7 +13,7 @@ from .confirm import (
     state,
 )
 from .errors import OTAError
-from .image import HEAD_SIZE, Checker, parse
+from .image import HEAD_SIZE, Checker, check_fit, parse
 
 SECTOR = const(4096)
 _COMPARE = const(512)
@@ -34,15 +34,17 @@ def running_info():
 
 
 class Slot:
-    """The passive OTA slot: prepare(), write() sector by sector, switch().
+    """An OTA slot, by default the passive one, and what may be put there.
 
-    `part` is its esp32.Partition, `size` in bytes, `label`, `number` (0 for ota_0) and `running_number`; `written` and `skipped` count sectors.
+    `part` is its esp32.Partition, `size` in bytes, `label`, `number` (0 for ota_0) and `running_number`,
+    `running_info` the ImageInfo of what runs; `written` and `skipped` count buffers.
+    data.Target has the same methods.
     """
 
-    def __init__(self):
+    def __init__(self, part=None):
         running = Partition(Partition.RUNNING)
         try:
-            self.part = running.get_next_update()
+            self.part = part or running.get_next_update()
         except OSError:
             self.part = None
         # Where there is one OTA slot only, the one after it is itself.
@@ -66,6 +68,7 @@ class Slot:
         self.number = slot_number(self.part)
         self._running = running
         self.running_number = slot_number(running)
+        self.running_info = running_info()
         self.written = 0
         self.skipped = 0
         self._compare = bytearray(_COMPARE)
@@ -79,15 +82,49 @@ class Slot:
             if found[i] and found[i][0] == self.number:
                 part.ioctl(_ERASE, i)
 
-    def write(self, i, buf, views):
-        """Make sector i hold buf (4096 bytes); `views` are the memoryviews of its 512-byte pieces.
+    # -- what is put there
 
-        False when it did so before.
+    def look(self, head, n):
+        """The ImageInfo of a file that begins with head[:n], None when it is no application image."""
+        return parse(head, n)
+
+    def check(self, info, verify_spi_mode):
+        """Raise OTAError unless an image can run on this board."""
+        from .chip import revision
+
+        rev, any_major = revision(self.running_info.chip_id)
+        if any_major:
+            info.max_chip_rev = 0
+        check_fit(info, self.running_info, rev, verify_spi_mode)
+
+    def checker(self, total, whole):
+        """An image.Checker for this slot."""
+        return Checker(self.size, total, whole)
+
+    def signature_steps(self, trusted, buf, feed, size):
+        """A generator (see steps.py) that raises OTAError unless one of the trusted keys signed the image."""
+        from .sign import verify_steps
+
+        return verify_steps(self.part, trusted, buf, feed, size)
+
+    # -- sectors
+
+    def erase(self, i):
+        """Erase sector i."""
+        self.part.ioctl(_ERASE, i)
+
+    def write(self, i, buf, views, erased=False):
+        """Make the sectors from i on hold buf; `views` are the memoryviews of its 512-byte pieces.
+
+        False when they did so before. `erased`: they are blank, nothing needs a look.
         """
-        if self._holds(i, views):
+        if erased:
+            self.part.writeblocks(i, buf, 0)
+        elif self._holds(i, views):
             self.skipped += 1
             return False
-        self.part.writeblocks(i, buf)
+        else:
+            self.part.writeblocks(i, buf)
         self.written += 1
         return True
 
@@ -101,7 +138,7 @@ class Slot:
         return True
 
     def read(self, i, buf):
-        """Fill buf with sector i."""
+        """Fill buf with the sectors from i on."""
         self.part.readblocks(i, buf)
 
     def size_of_running(self):
@@ -109,8 +146,13 @@ class Slot:
         return self._running.info()[3]
 
     def read_running(self, i, buf):
-        """Fill buf with sector i of the running firmware's slot."""
+        """Fill buf with the sectors from i on of the running firmware's slot."""
         self._running.readblocks(i, buf)
+
+    def switch_steps(self, session):
+        """switch() as a generator (see steps.py) of one step."""
+        yield False
+        self.switch()
 
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""

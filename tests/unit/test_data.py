@@ -1,0 +1,234 @@
+# data.py: other partitions than OTA slots.
+
+import sys
+from binascii import hexlify
+from hashlib import sha256
+
+import simboard
+from esp32 import Partition
+from fakenet import Net, fails, raises, use
+from https_ota import OTA, OTAError, beside, fetch, running_info, together, update
+from https_ota.confirm import entries, otadata
+from makeimage import Stream, image, noise
+
+DATA = noise(10_000)
+
+
+def content(label, n):
+    buf = bytearray(n)
+    Partition(label).readblocks(0, buf, 0)
+    return bytes(buf)
+
+
+def firmware(**fields):
+    own = running_info()
+    return image(9000, chip_id=own.chip_id, spi_mode=own.spi_mode, **fields)
+
+
+def boots():
+    return Partition(Partition.BOOT).info()[4]
+
+
+def test_any_file_goes_to_a_data_partition():
+    before = entries(otadata())
+    info = update(Stream(DATA), partition="vfs", size=len(DATA))
+    assert info.label == "vfs" and info.size == len(DATA)
+    assert content("vfs", len(DATA)) == DATA
+    assert content("vfs", 12288)[len(DATA) :] == b"\xff" * (12288 - len(DATA))
+    assert entries(otadata()) == before and boots() == "ota_0"
+
+
+def test_what_is_there_is_not_written_again():
+    digest = sha256(DATA).digest()
+    for _ in range(2):
+        simboard.reset_counters()
+        assert update(Stream(DATA), partition="vfs", sha256=digest, size=len(DATA))
+    assert simboard.counters()[0] == 0
+
+
+def test_checked_by_size_and_sha256():
+    digest = hexlify(sha256(DATA).digest()).decode()
+    update(Stream(DATA), partition="vfs", sha256=digest)
+    fails(OTAError.DIGEST, update, Stream(DATA[:-1] + b"!"), partition="vfs", sha256=digest)
+    fails(OTAError.SIZE, update, Stream(DATA[:-1]), partition="vfs", size=len(DATA))
+    fails(OTAError.TRUNCATED, update, Stream(b""), partition="vfs")
+
+
+def test_too_large_for_its_partition():
+    size = Partition("vfs").info()[3]
+    use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (size + 1) + DATA))
+    ota = OTA("http://host/x", insecure=True, partition="vfs")
+    fails(OTAError.TOO_BIG, ota.begin)
+
+
+def refuses(label, **options):
+    return fails(OTAError.PARTITION, OTA(Stream(DATA), partition=label, **options).begin)
+
+
+def test_what_must_not_be_written():
+    assert "no partition called 'nope'" in refuses("nope")
+    assert "running firmware" in refuses("ota_0")
+    for label in ("nvs", "otadata", "phy_init"):
+        assert "system's own" in refuses(label)
+    assert "no partition called 'nope'" in refuses("vfs", staging="nope")
+    assert "running firmware" in refuses("vfs", staging="ota_0")
+
+
+def test_mounted_file_system():
+    class Mounted:
+        bdev = Partition("vfs")
+
+    # The SIM board's own root is no flash; this is what the firmware's boot script leaves behind.
+    sys.modules["flashbdev"] = Mounted
+    try:
+        assert "vfs is mounted: vfs.umount() it first" in refuses("vfs")
+        Mounted.bdev = Partition("ota_1")
+        OTA(Stream(DATA), partition="vfs").begin()
+    finally:
+        del sys.modules["flashbdev"]
+
+
+def test_slot_by_its_label():
+    update(Stream(firmware()), partition="ota_1")
+    assert boots() == "ota_1"
+
+
+def test_image_is_no_data():
+    """What goes to an OTA slot is checked as an image, whatever its label."""
+    fails(OTAError.NOT_AN_IMAGE, update, Stream(DATA), partition="ota_1")
+
+
+def test_staging():
+    before = content("vfs", 12288)
+    ota = OTA(Stream(DATA), partition="vfs", staging=True, size=len(DATA))
+    ota.begin()
+    while ota.perform():
+        pass
+    # All is there, and nothing has changed yet.
+    assert content("ota_1", len(DATA)) == DATA
+    assert content("vfs", 12288) == before
+    ota.finish()
+    assert content("vfs", len(DATA)) == DATA
+    assert boots() == "ota_0"
+
+
+def test_staging_slot_can_not_be_booted_meanwhile():
+    update(Stream(firmware()))
+    assert boots() == "ota_1"
+    ota = OTA(Stream(DATA), partition="vfs", staging="ota_1")
+    ota.begin()
+    ota.perform()
+    assert boots() == "ota_0"
+    ota.abort()
+
+
+def test_staging_is_for_data():
+    raises(ValueError, OTA, Stream(DATA), staging=True)
+    ota = OTA(Stream(firmware()), partition="ota_1", staging="vfs")
+    assert "its own staging" in str(raises(ValueError, ota.begin))
+
+
+def test_what_is_wrong_does_not_leave_the_staging_area():
+    before = content("vfs", 12288)
+    options = {"partition": "vfs", "staging": True, "sha256": bytes(32)}
+    fails(OTAError.DIGEST, update, Stream(DATA), **options)
+    assert content("vfs", 12288) == before
+
+
+# -- several at once
+
+
+def test_together():
+    data = OTA(Stream(DATA), partition="vfs", size=len(DATA))
+    infos = together(OTA(Stream(firmware())), data)
+    assert infos[0].version == "1.2.3" and infos[1].label == "vfs"
+    assert boots() == "ota_1" and content("vfs", len(DATA)) == DATA
+
+
+def test_together_or_not_at_all():
+    """The data's digest is wrong: the firmware, which came first, is not selected."""
+    sessions = OTA(Stream(firmware())), OTA(Stream(DATA), partition="vfs", sha256=bytes(32))
+    fails(OTAError.DIGEST, together, *sessions)
+    assert boots() == "ota_0"
+
+
+def test_together_with_nothing_to_do():
+    data = OTA(Stream(DATA), partition="vfs", check=lambda info: False)
+    assert together(OTA(Stream(firmware())), data)[1] is None
+    assert boots() == "ota_1"
+
+
+def test_beside():
+    assert beside("romfs") == "romfs_1"
+
+
+# -- buffers
+
+
+def test_larger_buffers():
+    data = firmware()
+    for size in (8192, 65536):
+        buffer = bytearray(size)
+        simboard.reset_counters()
+        update(Stream(data), buffer=buffer)
+        assert content("ota_1", len(data)) == data
+        assert boots() == "ota_1"
+        # What is there already is left alone.
+        simboard.reset_counters()
+        update(Stream(data), buffer=buffer)
+        assert simboard.counters()[0] == 2  # otadata, taken out and put back
+    large = noise(100_000)
+    update(Stream(large), partition="vfs", buffer=bytearray(65536))
+    assert content("vfs", len(large)) == large
+
+
+def test_buffers_that_can_not_be_used():
+    for size in (0, 100, 4095, 5000):
+        assert "buffer" in str(raises(ValueError, OTA, Stream(DATA), buffer=bytearray(size)))
+    ota = OTA(Stream(DATA), buffer=bytearray(4096 * 7))
+    assert "don't divide" in str(raises(ValueError, ota.begin))
+
+
+def test_bulk_erase():
+    data = firmware()
+    Partition("ota_1").writeblocks(0, noise(16384, 5))
+    use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data))
+    ota = OTA("http://host/x", insecure=True, bulk_erase=True, resume=False)
+    ota.begin()
+    simboard.reset_counters()
+    ota.perform()
+    while content("ota_1", 12288) != b"\xff" * 12288:
+        assert ota.image_len_read <= 4096 and ota.perform()
+    erased = simboard.counters()[0]
+    while ota.perform():
+        pass
+    assert simboard.counters()[0] == erased
+    ota.finish()
+    assert content("ota_1", len(data)) == data
+
+
+# -- into one's own hands
+
+
+def test_fetch():
+    got = []
+    use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + DATA))
+    size = fetch("http://host/x", lambda piece: got.append(bytes(piece)), insecure=True)
+    assert size == 10000 and b"".join(got) == DATA
+    assert max(len(piece) for piece in got) == 1024
+
+
+def test_fetch_of_another_file():
+    net = use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
+    options = {"insecure": True, "sha256": sha256(b"abd").digest()}
+    fails(OTAError.DIGEST, fetch, "http://host/x", lambda piece: None, **options)
+    assert net.open == 0
+
+
+def test_fetch_closes_when_the_writer_fails():
+    def write(piece):
+        raise ValueError("full")
+
+    net = use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
+    raises(ValueError, fetch, "http://host/x", write, insecure=True)
+    assert net.open == 0
