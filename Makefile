@@ -7,7 +7,8 @@ include firmware/firmware.mk
 include firmware/esp32.mk
 
 APT_PACKAGES := gcc make cmake git xz-utils bzip2 ca-certificates openssl python3-venv \
-	gcc-multilib gcc-riscv64-unknown-elf nginx-light \
+	gcc-multilib gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf \
+	'qemu-system-riscv|qemu-system-misc' nginx-light \
 	apache2-bin lighttpd lighttpd-mod-openssl
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -15,7 +16,7 @@ PY   := $(VENV)/bin/python
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-setup: $(BUILD)/.apt $(VENV)/.ready $(SIMS) ## install what is missing, build the interpreters (idempotent)
+setup: $(BUILD)/.apt $(VENV)/.ready $(SIMS) $(RV32) ## install what is missing, build the interpreters (idempotent)
 
 $(BUILD)/.apt: Makefile firmware/install-packages.sh
 	mkdir -p $(BUILD)
@@ -29,6 +30,8 @@ $(VENV)/.ready: tests/requirements.txt pyproject.toml | $(BUILD)/.apt
 	touch $@
 
 sim-builds: $(SIMS) ## build the SIM board's three interpreters only
+
+rv32-build: $(RV32) ## build the RV32 board's firmware only
 
 SIM_FLASH ?= $(BUILD)/demo/flash.bin
 sim: setup ## the REPL of a SIM board (SIM_FLASH=file)
@@ -70,6 +73,6 @@ soak: setup ## cuts, drops and changes in any order (SECONDS=n)
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_soak.py
 
 clean: ## remove what was built (the sources stay)
-	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/demo $(BUILD)/firmware
+	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware
 
-.PHONY: help setup sim-builds sim demo test test-unit lint bench bench-crypto zoo frozen soak clean
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen soak clean

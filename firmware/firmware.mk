@@ -49,3 +49,15 @@ $(eval $(call sim,sim,16384,x86,$(M32)))
 $(eval $(call sim,sim-tls4k,4096,x86,$(M32)))
 $(eval $(call sim,sim64,16384,x64,))
 SIMS := $(BUILD)/sim/micropython $(BUILD)/sim-tls4k/micropython $(BUILD)/sim64/micropython
+
+# The RV32 board: an ESP32-C3's instruction set on bare metal, for QEMU. Its heap is what a test may ask for at most.
+RV32_DIR  := $(abspath boards/RV32)
+RV32_HEAP := 1048576
+RV32      := $(BUILD)/rv32/firmware.elf
+$(RV32): $(shell find boards/RV32 boards/SIM/modules lib -type f -not -name '*.md') $(MPY_CROSS) firmware/firmware.mk
+	@echo "building the RV32 board"
+	@mkdir -p $(dir $@)
+	@$(MAKE) -s $(JOBS) -C $(MPY_DIR)/ports/qemu BOARD=RV32 BOARD_DIR=$(RV32_DIR) BUILD=$(abspath $(dir $@)) \
+		MICROPY_HEAP_SIZE=$(RV32_HEAP) MICROPY_MPYCROSS=$(MPY_CROSS) MICROPY_MPYCROSS_DEPENDENCY= MPY_LIB_DIR=$(MPY_DIR)/lib \
+		>$(dir $@)build.log 2>&1 || { tail -30 $(dir $@)build.log; exit 1; }
+	@touch $@

@@ -1,10 +1,28 @@
 #!/bin/sh
 # Install the Debian packages named as arguments that are missing; say what is missing when that can't be done.
+# Of "new-name|old-name" it is the first that this release of Debian has.
 set -eu
-missing=
-for p in "$@"; do
-    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
-done
+
+names() {
+    for p in "$@"; do
+        case $p in
+        *"|"*)
+            old=${p#*|} p=${p%|*}
+            apt-cache show --quiet "$p" >/dev/null 2>&1 || p=$old
+            ;;
+        esac
+        echo "$p"
+    done
+}
+
+find_missing() {
+    missing=
+    for p in $(names "$@"); do
+        dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+    done
+}
+
+find_missing "$@"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then
     sudo=
@@ -14,14 +32,17 @@ else
     echo "missing Debian packages, install them with:  apt-get install$missing" >&2
     exit 1
 fi
-echo "installing:$missing"
 apt="$sudo apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-# shellcheck disable=SC2086  # lists of words
-if ! { $apt update && $apt install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+fail() {
     cat "$log" >&2
     rm -f "$log"
     exit 1
-fi
+}
+$apt update >"$log" 2>&1 || fail
+find_missing "$@" # apt may only now know a package's new name
+echo "installing:$missing"
+# shellcheck disable=SC2086  # a list of words
+$apt install -y --no-install-recommends $missing >"$log" 2>&1 || fail
 rm -f "$log"

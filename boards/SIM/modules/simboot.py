@@ -23,6 +23,7 @@ _INVALID = const(3)
 _ABORTED = const(4)
 
 _DEEPSLEEP_RESET = const(4)
+_SOFT_RESET = const(5)
 _FACTORY_INDEX = const(-1)
 
 _no_seq = b"\xff\xff\xff\xff"
@@ -239,10 +240,11 @@ def _try(part):
 
 
 # An app that wakes from deep sleep runs on, whatever otadata says, and is not verified again
-# (CONFIG_BOOTLOADER_SKIP_VALIDATE_IN_DEEP_SLEEP, set in MicroPython's builds).
+# (CONFIG_BOOTLOADER_SKIP_VALIDATE_IN_DEEP_SLEEP, set in MicroPython's builds). So does one whose
+# program is restarted, which only the RV32 board does without a new process.
 def _wake():
     addr = os.getenv("SIM_SLEEPING_APP")
-    if _sim.cause() == _DEEPSLEEP_RESET and addr:
+    if _sim.cause() in (_DEEPSLEEP_RESET, _SOFT_RESET) and addr:
         for part in simtable.find(table, simtable.TYPE_APP):
             if part[2] == int(addr):
                 _say("Fast booting app from partition at offset 0x%x" % part[2])
