@@ -220,7 +220,7 @@ def test_fetch():
 
 def test_fetch_of_another_file():
     net = use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
-    options = {"insecure": True, "sha256": sha256(b"abd").digest()}
+    options = {"insecure": True, "sha256": sha256(b"abx").digest()}
     fails(OTAError.DIGEST, fetch, "http://host/x", lambda piece: None, **options)
     assert net.open == 0
 
