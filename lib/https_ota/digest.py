@@ -2,7 +2,7 @@
 
 import hashlib
 from binascii import hexlify
-from os import urandom
+from random import getrandbits
 
 from .errors import OTAError
 
@@ -79,7 +79,7 @@ class Digest:
         return "Digest " + ", ".join(parts)
 
     def _fresh(self):
-        return hexlify(urandom(8)).decode()
+        return "%07x%07x" % (getrandbits(28), getrandbits(28))
 
     def _of(self, text):
         return hexlify(getattr(hashlib, self._hash)(text.encode()).digest()).decode()
