@@ -7,5 +7,5 @@ MICROPY_PY_SSL = 1
 MICROPY_SSL_MBEDTLS = 1
 MBEDTLS_CONFIG_FILE = \"$(VARIANT_DIR)/mbedtls_config.h\"
 
-# sim.c puts the board's real-time clock in place of the host's.
-LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday
+# sim.c puts the board's real-time clock in place of the host's, and its serial line in place of a terminal.
+LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday,--wrap=mp_hal_set_interrupt_char

@@ -2,17 +2,22 @@
 // - reset: the process replaces itself by a fresh copy of itself, as a chip starts over;
 // - the watchdog: a timer that resets whatever the program is doing;
 // - the power: how many flash operations are left before it is cut;
-// - the real-time clock: time() and gettimeofday(), which the linker sends here (--wrap).
+// - the serial line of the REPL: raw, with or without Ctrl-C, as micropython.kbd_intr() says;
+// - the real-time clock: time() and gettimeofday(), which the linker sends here (--wrap), as it does
+//   mp_hal_set_interrupt_char().
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "py/mphal.h"
 #include "py/runtime.h"
 
 #define PWRON_RESET (1)
@@ -186,6 +191,49 @@ static mp_obj_t sim_set_clock(mp_obj_t seconds) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(sim_set_clock_obj, sim_set_clock);
 
+// Standard input is a chip's UART: every byte passes as it is, but for Ctrl-C while it interrupts.
+static bool serial;
+
+static void set_line(bool interrupts) {
+    struct termios line;
+    if (tcgetattr(STDIN_FILENO, &line) != 0) {
+        return;
+    }
+    line.c_iflag = 0;
+    line.c_oflag = 0;
+    line.c_cflag |= CS8 | CREAD;
+    // NOFLSH: a chip loses nothing of what else has come.
+    line.c_lflag = interrupts ? ISIG | NOFLSH : 0;
+    line.c_cc[VINTR] = CHAR_CTRL_C;
+    line.c_cc[VQUIT] = line.c_cc[VSUSP] = _POSIX_VDISABLE;
+    line.c_cc[VMIN] = 1;
+    line.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSANOW, &line);
+}
+
+void __real_mp_hal_set_interrupt_char(char c);
+void __wrap_mp_hal_set_interrupt_char(char c);
+
+void __wrap_mp_hal_set_interrupt_char(char c) {
+    // The handler stays: without it, a Ctrl-C that was on its way would end the process.
+    if (!serial || c == CHAR_CTRL_C) {
+        __real_mp_hal_set_interrupt_char(c);
+    }
+    if (serial) {
+        set_line(c == CHAR_CTRL_C);
+    }
+}
+
+// serial(): standard input, a terminal, is the serial line from now on. It may already be the one that
+// controls this process, which the fresh copy after a reset inherits.
+static mp_obj_t sim_serial(void) {
+    ioctl(STDIN_FILENO, TIOCSCTTY, 0);
+    serial = true;
+    set_line(false);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(sim_serial_obj, sim_serial);
+
 static const mp_rom_map_elem_t sim_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__sim) },
     { MP_ROM_QSTR(MP_QSTR_reset), MP_ROM_PTR(&sim_reset_obj) },
@@ -194,6 +242,7 @@ static const mp_rom_map_elem_t sim_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_cut), MP_ROM_PTR(&sim_cut_obj) },
     { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&sim_watchdog_obj) },
     { MP_ROM_QSTR(MP_QSTR_set_clock), MP_ROM_PTR(&sim_set_clock_obj) },
+    { MP_ROM_QSTR(MP_QSTR_serial), MP_ROM_PTR(&sim_serial_obj) },
 };
 static MP_DEFINE_CONST_DICT(sim_globals, sim_globals_table);
 

@@ -239,17 +239,23 @@ def _try(part):
     return True
 
 
-# An app that wakes from deep sleep runs on, whatever otadata says, and is not verified again
-# (CONFIG_BOOTLOADER_SKIP_VALIDATE_IN_DEEP_SLEEP, set in MicroPython's builds). So does one whose
-# program is restarted, which only the RV32 board does without a new process.
+# An app that wakes from deep sleep, or whose MicroPython starts over, runs on, whatever otadata says, and is not
+# verified again (CONFIG_BOOTLOADER_SKIP_VALIDATE_IN_DEEP_SLEEP, set in MicroPython's builds).
 def _wake():
     addr = os.getenv("SIM_SLEEPING_APP")
     if _sim.cause() in (_DEEPSLEEP_RESET, _SOFT_RESET) and addr:
         for part in simtable.find(table, simtable.TYPE_APP):
             if part[2] == int(addr):
-                _say("Fast booting app from partition at offset 0x%x" % part[2])
+                if _sim.cause() == _DEEPSLEEP_RESET:
+                    _say("Fast booting app from partition at offset 0x%x" % part[2])
                 return part
     return None
+
+
+# MicroPython starts over, the app does not: no bootloader takes part.
+def soft_reset():
+    os.putenv("SIM_SLEEPING_APP", str(running[2]))
+    _sim.reset(_SOFT_RESET)
 
 
 def _boot():

@@ -1,0 +1,149 @@
+"""The SIM board behind a serial port: the real mpremote finds what it expects of a chip."""
+
+import functools
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from simserial import SerialBoard
+
+
+@pytest.fixture
+def serial(board):
+    """A board that is on, behind a port."""
+    with SerialBoard(board) as serial:
+        yield serial
+
+
+@pytest.fixture
+def mpremote(serial, tmp_path):
+    """Returns a function that runs mpremote on the board and returns what it printed."""
+
+    def run(*args, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", serial.port, *map(str, args)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_exec_prints_and_fails_as_on_a_chip(mpremote):
+    assert mpremote("exec", "print(6 * 7)") == "42\n"
+    out = mpremote("exec", "print(1)\n1 / 0", status=1)
+    assert out.splitlines() == [
+        "1",
+        "Traceback (most recent call last):",
+        '  File "<stdin>", line 2, in <module>',
+        "ZeroDivisionError: divide by zero",
+    ]
+    assert "SyntaxError" in mpremote("exec", "1 +", status=1)
+
+
+def test_more_than_the_window_of_raw_paste_arrives(mpremote):
+    text = "".join(chr(33 + i % 90) for i in range(3000)).replace("\\", "/").replace('"', "'")
+    assert mpremote("exec", f'print("{text}")') == text + "\n"
+
+
+def test_run_takes_a_script(mpremote, tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nprint(sys.platform, __name__)\n")
+    assert mpremote("run", "script.py") == "linux __main__\n"
+
+
+def test_names_outlive_a_command_but_not_a_soft_reset(mpremote):
+    mpremote("exec", "a = 5")
+    assert mpremote("resume", "exec", "print(a)") == "5\n"
+    assert "NameError" in mpremote("exec", "print(a)", status=1)
+
+
+def test_a_soft_reset_starts_python_over_and_no_bootloader(mpremote, serial):
+    assert mpremote("eval", "__import__('machine').reset_cause()") == "5\n"
+    said = len(serial.said)
+    mpremote("soft-reset")
+    assert b"MPY: soft reboot" in serial.said[said:]
+    assert b"boot:" not in serial.said[said:]
+
+
+def test_reset_goes_through_the_bootloader(mpremote, serial):
+    said = len(serial.said)
+    mpremote("reset")
+    assert mpremote("resume", "eval", "__import__('machine').reset_cause()") == "2\n"
+    assert b"boot: Loaded app from partition at offset 0x10000" in serial.said[said:]
+
+
+def test_a_soft_reset_leaves_a_new_firmware_on_trial(board, serial, mpremote, nginx):
+    serial.power_off()
+    board.update(nginx.url("app.bin"))
+    serial.power_on()
+    state = "__import__('https_ota').state()"
+    assert mpremote("eval", state) == "1\n"
+    mpremote("soft-reset")
+    assert mpremote("eval", state) == "1\n"
+
+
+def test_ctrl_c_ends_a_program(mpremote):
+    mpremote("exec", "--no-follow", "while True: pass")
+    assert mpremote("exec", "print('free')") == "free\n"
+
+
+def test_main_py_runs_in_friendly_mode_only(mpremote, serial):
+    mpremote("exec", "print('up')")
+    (serial.folder / "boot.py").write_text("print('boot.py ran')")
+    (serial.folder / "main.py").write_text("print('main.py ran')")
+    said = len(serial.said)
+    mpremote("exec", "print('command')")
+    text = bytes(serial.said[said:])
+    assert b"boot.py ran" in text
+    assert b"main.py ran" not in text.partition(b"command")[0]
+    mpremote("reset")
+    mpremote("resume", "exec", "print('command')")
+    assert b"main.py ran" in serial.said[said:]
+
+
+def test_files_are_copied_into_the_boards_folder(mpremote, serial, tmp_path):
+    content = bytes(range(256)) * 8
+    (tmp_path / "data.bin").write_bytes(content)
+    mpremote("cp", "data.bin", ":there.bin")
+    assert (serial.folder / "there.bin").read_bytes() == content
+    mpremote("cp", ":there.bin", "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == content
+    assert "there.bin" in mpremote("ls")
+
+
+def test_a_mounted_folder_is_read_byte_by_byte_as_it_is(mpremote, tmp_path):
+    # With every Ctrl-C that there could be in it.
+    content = bytes(range(256)) * 40 + b"\x03" * 3000
+    (tmp_path / "data.bin").write_bytes(content)
+    code = "import hashlib\nprint(hashlib.sha256(open('/remote/data.bin', 'rb').read()).digest().hex())"
+    out = mpremote("mount", ".", "exec", code)
+    digest = hashlib.sha256(content).hexdigest()
+    assert out.splitlines()[-1] == digest
+
+
+def test_mip_installs_a_package_from_a_server(mpremote, serial, tmp_path):
+    www = tmp_path / "index"
+    www.mkdir()
+    (www / "hello.py").write_text("def greet():\n    return 'hello'\n")
+    package = {"urls": [["hello/__init__.py", "hello.py"]], "version": "1"}
+    (www / "package.json").write_text(json.dumps(package))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=www)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            mpremote("mip", "install", f"http://127.0.0.1:{server.server_port}/package.json")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (serial.folder / "lib" / "hello" / "__init__.py").exists()
+    assert mpremote("exec", "import hello; print(hello.greet())") == "hello\n"
