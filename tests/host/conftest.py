@@ -7,6 +7,7 @@ import pytest
 import servers
 import simflash
 from board import Board
+from simserial import SerialBoard
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,13 @@ def nginx(www, root):
 def board(tmp_path, root):
     """A board with version 1.0.0 in ota_0 and 16 KiB of TLS input buffer."""
     return make_board(tmp_path, root, "sim")
+
+
+@pytest.fixture
+def serial(board):
+    """The same board, on and behind a serial port."""
+    with SerialBoard(board) as serial:
+        yield serial
 
 
 @pytest.fixture(params=["sim", "sim-tls4k"])

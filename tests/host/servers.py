@@ -35,6 +35,16 @@ CHUNKED = "sub_filter_types *; sub_filter 'text that no firmware has' '';"
 NO_RANGES = "max_ranges 0;"
 
 
+def wait_for(ready: Callable[[], object]) -> None:
+    """Wait until something that another process or thread does has happened."""
+    end = time.monotonic() + DEADLINE_S
+    pause = threading.Event()
+    while not ready():
+        pause.wait(0.005)
+        if time.monotonic() > end:
+            raise TimeoutError("it has not happened")
+
+
 class Server:
     """What all servers have: a port, a directory, URLs."""
 

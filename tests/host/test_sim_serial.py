@@ -9,14 +9,6 @@ import sys
 import threading
 
 import pytest
-from simserial import SerialBoard
-
-
-@pytest.fixture
-def serial(board):
-    """A board that is on, behind a port."""
-    with SerialBoard(board) as serial:
-        yield serial
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ from https_ota_tools import (
     keygen,
     mkflash,
     probe,
+    push,
+    serve,
     sign,
     slots,
+    status,
     verify,
 )
 from https_ota_tools.errors import ToolError
@@ -37,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
     *(keygen, sign, encrypt, decrypt, verify),
     *(probe, ca),
+    *(push, status, serve),
 )
 
 

@@ -160,7 +160,7 @@ def load(data: bytes) -> Image:
     if data[23] > 1:
         raise ToolError(f"the header's hash_appended (byte 23) is {data[23]:#x}: expected 0 or 1")
     chip_id = int.from_bytes(data[12:14], "little")
-    chip = _chip_name(chip_id)
+    chip = chip_name(chip_id)
     try:
         raw = esptool.bin_image.LoadFirmwareImage(chip, data)
     except (RuntimeError, struct.error, TypeError) as e:
@@ -191,13 +191,13 @@ def load(data: bytes) -> Image:
         min_rev=raw.min_rev,
         min_rev_full=raw.min_rev_full,
         max_rev_full=raw.max_rev_full,
-        spi_mode=dict(enumerate(_SPI_MODES)).get(raw.flash_mode, f"{raw.flash_mode:#x}"),
+        spi_mode=spi_mode_name(raw.flash_mode),
         flash_size=_key(rom.FLASH_SIZES, raw.flash_size_freq & 0xF0),
         flash_freq=_key(rom.FLASH_FREQUENCY, raw.flash_size_freq & 0x0F),
         entry=raw.entrypoint,
         bootloader_offset=rom.BOOTLOADER_FLASH_OFFSET,
         segments=segments,
-        desc=_parse_desc(raw.segments[0].data),
+        desc=parse_desc(raw.segments[0].data),
         length=end + (_DIGEST_BYTES if raw.append_digest else 0),
         checksum=raw.checksum,
         calculated_checksum=raw.calculate_checksum(),
@@ -255,7 +255,13 @@ def refuse_other_files(data: bytes) -> None:
             raise ToolError(f"not an image but {what}")
 
 
-def _chip_name(chip_id: int) -> str:
+def spi_mode_name(number: int) -> str:
+    """Return the name of a flash mode, byte 2 of an image, or the number if it is none."""
+    return dict(enumerate(_SPI_MODES)).get(number, f"{number:#x}")
+
+
+def chip_name(chip_id: int) -> str:
+    """Return the name of a chip as esptool spells it. Raises ToolError for a number that no chip has."""
     for name, rom in esptool.targets.CHIP_DEFS.items():
         if getattr(rom, "IMAGE_CHIP_ID", None) == chip_id:
             return str(name)
@@ -266,7 +272,8 @@ def _key(names: dict[str, int], value: int) -> str:
     return next((name for name, number in names.items() if number == value), f"{value:#04x}")
 
 
-def _parse_desc(segment: bytes) -> AppDesc | None:
+def parse_desc(segment: bytes) -> AppDesc | None:
+    """Parse the descriptor at the start of an application's first segment, None when there is none."""
     if len(segment) < _DESC.size:
         return None
     magic, secure_version, *texts, elf_sha256, min_rev, max_rev, mmu_page, spi_mode = (

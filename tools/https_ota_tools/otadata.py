@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from https_ota_tools import partition
 from https_ota_tools.errors import ToolError
 
 SECTOR = 0x1000
@@ -111,6 +112,20 @@ def at_boot(entries: Sequence[Entry]) -> list[Entry]:
     return [
         replace(e, state=State.ABORTED) if e.state == State.PENDING_VERIFY else e for e in entries
     ]
+
+
+def first_choice(table: partition.Table, entries: Sequence[Entry]) -> partition.Partition | None:
+    """Return the partition that the bootloader tries first.
+
+    It tries the others if the image there is bad, which ought not to happen.
+    """
+    ota = partition.ota_slots(table)
+    if entries and ota:
+        entries = at_boot(entries)
+        number = active(entries)
+        if number is not None:
+            return ota[entries[number].slot(len(ota))]
+    return partition.factory(table) or (ota[0] if ota else None)
 
 
 def _crc(seq: int) -> int:

@@ -54,7 +54,7 @@ def read_flash(data: bytes) -> Flash:
     found = partition.otadata(table)
     entries = list(otadata.decode(data[found.offset : found.end])) if found else []
     slots = [_read_slot(data, p) for p in table if p.type == partition.APP]
-    chosen = _choose(table, entries)
+    chosen = otadata.first_choice(table, entries)
     return Flash(
         table=table,
         entries=entries,
@@ -97,17 +97,6 @@ def show(flash: Flash, console: Console) -> None:
 def _read_slot(data: bytes, p: partition.Partition) -> Slot:
     content = data[p.offset : p.end]
     return Slot(p, None if content.count(0xFF) == len(content) else image.examine(content))
-
-
-def _choose(table: partition.Table, entries: list[otadata.Entry]) -> partition.Partition | None:
-    # The bootloader's first choice. It tries the other slots if the image there is bad, which ought not to happen.
-    ota = partition.ota_slots(table)
-    if entries and ota:
-        entries = otadata.at_boot(entries)
-        active = otadata.active(entries)
-        if active is not None:
-            return ota[entries[active].slot(len(ota))]
-    return partition.factory(table) or (ota[0] if ota else None)
 
 
 def _describe(report: image.Report | None) -> tuple[str, str, str, str, str]:

