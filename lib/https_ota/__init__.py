@@ -21,6 +21,9 @@ _HOME = {
     "beside": "data",
     "fetch": "data",
     "together": "data",
+    "status": "status",
+    "install": "install",
+    "help": "usage",
 }
 
 

@@ -96,13 +96,22 @@ class OTA:
         self._feed = wdt.feed if wdt else None
         if hasattr(url, "readinto"):
             if http:
+                from .usage import check_options
+
+                check_options(http)
                 raise TypeError("%s: only for a URL" % ", ".join(http))
             self._source = url
             self._download = None
         else:
             from .download import Download
 
-            self._source = self._download = Download(url, **http)
+            try:
+                self._source = self._download = Download(url, **http)
+            except TypeError:
+                from .usage import check_options
+
+                check_options(http)
+                raise
             self._download.feed = self._feed
             self._download.event = event
         self._crypt = None

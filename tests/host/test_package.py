@@ -103,3 +103,15 @@ def test_events_have_the_same_numbers_everywhere():
         }
     assert {k: events[k] for k in used} == used
     assert set(events) - set(used) <= {"WRITE_FLASH"}
+
+
+def test_usage_names_the_options_of_the_signatures():
+    source = (LIB / "usage.py").read_text()
+    tree = ast.parse(source)
+    values = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
+    named = ast.literal_eval(values["_OPTIONS"]).split()
+    real = []
+    for module, cls in (("ota.py", "OTA"), ("download.py", "Download")):
+        real += [arg.arg for arg in init_arguments(module, cls).kwonlyargs]
+    assert named == real
+    assert set(ast.literal_eval(values["_ELSEWHERE"]).values()) <= set(real)

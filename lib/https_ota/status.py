@@ -1,0 +1,62 @@
+# What the firmware slots hold, as a small table for the REPL.
+
+from esp32 import Partition
+
+from .confirm import ABORTED, INVALID, PENDING_VERIFY, entries, otadata, slot_number
+from .image import HEAD_SIZE, parse
+
+_STATES = {
+    -1: "UNDEFINED",
+    0: "NEW",
+    1: "PENDING_VERIFY",
+    2: "VALID",
+    3: "INVALID",
+    4: "ABORTED",
+}
+
+
+def status():
+    """Print a line for each firmware slot: label, size, version, state, and which runs and boots next."""
+    data = otadata()
+    found = entries(data) if data else (None, None)
+    running = slot_number(Partition(Partition.RUNNING))
+    parts = sorted(Partition.find(Partition.TYPE_APP), key=slot_number)
+    after = _next(found, parts)
+    head = bytearray(HEAD_SIZE)
+    for part in parts:
+        number = slot_number(part)
+        part.readblocks(0, head, 0)
+        info = parse(head, HEAD_SIZE)
+        best = None
+        for entry in found:
+            if entry and entry[0] == number and (best is None or entry[1] > best[1]):
+                best = entry
+        marks = []
+        if number == running:
+            marks.append("runs")
+        if number == after:
+            marks.append("boots next")
+        print(
+            "%-8s %5d KiB  %-16s %-15s %s"
+            % (
+                part.info()[4],
+                part.info()[3] // 1024,
+                info.version if info else "no application",
+                _STATES.get(best[2], "?") if best else "",
+                ", ".join(marks),
+            )
+        )
+
+
+def _next(found, parts):
+    """Number of the slot that the bootloader will try first: an unconfirmed one is out by then."""
+    best = None
+    for entry in found:
+        if (
+            entry
+            and entry[2] not in (PENDING_VERIFY, INVALID, ABORTED)
+            and (best is None or entry[1] > best[1])
+        ):
+            best = entry
+    # Without a record: the factory app, which comes first here, else ota_0.
+    return best[0] if best else slot_number(parts[0])
