@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from https_ota_tools.errors import ToolError
 
 # What mpremote raises when the board does not answer as expected, or is gone.
 _FAILURES = (TransportError, OSError, struct.error, IndexError)
+
+# What a board says when it starts: MicroPython, its soft reset, the ROMs of the chips.
+_START = re.compile(
+    r"MicroPython \S+ on \d{4}-|MPY: soft reboot|ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} "
+)
 
 # A board that lost its host in the middle of a mounted file waits for an answer, deaf to Ctrl-C. Here are two: the file
 # ends here, and it is closed. Everywhere else these bytes mean nothing.
@@ -34,6 +40,10 @@ class BoardError(ToolError):
 
 class LinkError(ToolError):
     """The board does not answer."""
+
+
+class RestartedError(LinkError):
+    """The board has restarted while a program ran on it; reopen() finds it again."""
 
 
 def candidates() -> list[str]:
@@ -93,22 +103,37 @@ class Link:
         timeout_s: how long it may say nothing.
         on_line: called with each line as it comes; nothing is returned then.
 
-        Raises BoardError with what it raised, LinkError when the board stops answering.
+        Raises BoardError with what it raised, RestartedError when the board restarts, LinkError when it stops answering.
         """
-        lines = _Lines(on_line) if on_line else None
+        said: list[str] = []
+
+        def take(line: str) -> None:
+            if _START.match(line):
+                raise RestartedError(
+                    f"{self.port}: the board has restarted in the middle of it (a watchdog, its power?)"
+                )
+            (on_line or said.append)(line)
+
         try:
-            out, error = self._transport.exec_raw(code, timeout=timeout_s, data_consumer=lines)
+            _, error = self._transport.exec_raw(
+                code, timeout=timeout_s, data_consumer=_Lines(take)
+            )
         except _FAILURES as e:
             raise LinkError(f"{self.port}: the board has stopped answering ({e})") from e
         except KeyboardInterrupt:
             # The program on the board has to end, too.
-            self._close_port()
             with contextlib.suppress(LinkError):
-                self._transport = self._open(5)
+                self.reopen(5)
             raise
         if error:
-            raise BoardError(error.decode(errors="replace"))
-        return "" if lines else bytes(out).decode(errors="replace")
+            raise BoardError(bytes(error).decode(errors="replace"))
+        return "".join(f"{line}\n" for line in said)
+
+    def reopen(self, timeout_s: float = 30) -> None:
+        """Wait until a board that has restarted answers, and stop its main.py."""
+        with contextlib.suppress(*_FAILURES):
+            self._transport.close()
+        self._transport = self._open(timeout_s)
 
     def soft_reset(self) -> None:
         """Start MicroPython over: boot.py runs, main.py does not."""
@@ -120,8 +145,7 @@ class Link:
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
         # Whoever listens to what it says while it starts does not find its REPL half-way.
         time.sleep(0.2)
-        self._close_port()
-        self._transport = self._open(timeout_s)
+        self.reopen(timeout_s)
 
     @contextlib.contextmanager
     def mounted(self, folder: Path) -> Iterator[None]:
@@ -161,9 +185,6 @@ class Link:
             if self._transport.in_raw_repl:
                 self._transport.serial.write(b"\r\x03\x02")
                 self._transport.in_raw_repl = False
-        self._close_port()
-
-    def _close_port(self) -> None:
         with contextlib.suppress(*_FAILURES):
             self._transport.close()
 

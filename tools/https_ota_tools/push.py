@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,8 +34,6 @@ _FILE = "image.bin"
 # Seconds without a byte over the network after which the board gives up, and that it may say nothing.
 _STALL_S = 30
 SILENCE_S = 45
-# What it says when it starts.
-_BANNER = re.compile(r"MicroPython \S+ on \d{4}-|MPY: soft reboot")
 
 _UPDATE = """\
 import https_ota, gc
@@ -279,10 +276,6 @@ def _watch(board: link.Link, code: str, size: int, how: str, console: Console) -
         task = progress.add_task(how, total=size)
 
         def on_line(line: str) -> None:
-            if _BANNER.match(line):
-                raise link.LinkError(
-                    "the board has restarted in the middle of it (a watchdog, its power?)"
-                )
             if not line.startswith(_MARK):
                 console.print(f"  {line}")
                 return
