@@ -34,11 +34,16 @@ sim-builds: $(SIMS) ## build the SIM board's three interpreters only
 rv32-build: $(RV32) ## build the RV32 board's firmware only
 
 SIM_FLASH ?= $(BUILD)/demo/flash.bin
-sim: setup ## the REPL of a SIM board (SIM_FLASH=file)
-	@test -e $(SIM_FLASH) || { mkdir -p $(BUILD)/demo && \
-		$(PY) tests/data/app/build.py --version 1.0.0 -o $(BUILD)/demo/app-1.0.0.bin && \
-		$(VENV)/bin/https-ota mkflash $(BUILD)/demo/app-1.0.0.bin -o $(SIM_FLASH); }
+$(SIM_FLASH): | $(VENV)/.ready
+	@mkdir -p $(BUILD)/demo
+	@$(PY) tests/data/app/build.py --version 1.0.0 -o $(BUILD)/demo/app-1.0.0.bin
+	@$(VENV)/bin/https-ota mkflash $(BUILD)/demo/app-1.0.0.bin -o $@
+
+sim: setup $(SIM_FLASH) ## the REPL of a SIM board (SIM_FLASH=file)
 	SIM_FLASH=$(SIM_FLASH) $(BUILD)/sim/micropython
+
+sim-serial: setup $(SIM_FLASH) ## a SIM board behind a serial port, for mpremote and https-ota push (SIM_FLASH=file)
+	@$(PY) tests/host/simserial.py $(SIM_FLASH)
 
 # It runs on one of the three interpreters: no need to wait for the others.
 demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
@@ -46,6 +51,10 @@ demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real ngi
 
 test: setup lint ## everything that CI checks
 	$(PY) -m pytest -q
+
+PORT ?=
+test-device: setup ## the tests on a board (PORT=/dev/ttyUSB0; WIFI_SSID, WIFI_KEY; without PORT a SIM board)
+	@DEVICE_PORT="$(PORT)" $(PY) -m pytest -q -rs tests/device --timeout 1200
 
 test-unit: setup ## the tests that MicroPython runs
 	$(PY) -m pytest -q tests/unit
@@ -75,4 +84,4 @@ soak: setup ## cuts, drops and changes in any order (SECONDS=n)
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen soak clean
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen soak clean sim-serial test-device

@@ -142,7 +142,7 @@ def push(data: bytes, board: link.Link, options: Options, console: Console) -> b
     console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
     console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
     _have_package(board, found, options, console)
-    address = None if options.usb else _address(board, found, options)
+    address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
         console.print("the board is not connected to Wi-Fi: over the cable")
     if not _send(board, data, address, found, console):
@@ -211,8 +211,11 @@ def _have_package(
     console.print(f"https_ota is in {folder} now, {made.form}")
 
 
-def _address(board: link.Link, found: status.Status, options: Options) -> str | None:
-    """Return the board's address in the network, None when it has none and none was asked for."""
+def find_address(board: link.Link, found: status.Status, options: Options) -> str | None:
+    """Return the board's address in the network, which options.ssid lets it join.
+
+    None when it has none and options.usb is None, ToolError when it is to have one.
+    """
     if found.wifi:
         return found.wifi
     if not options.ssid:

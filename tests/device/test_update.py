@@ -1,0 +1,134 @@
+"""Updates on a board, across its real resets. Each test begins with a confirmed firmware and leaves one."""
+
+import images
+import pytest
+from board import ABORTED, PENDING_VERIFY, VALID
+
+from https_ota_tools import authority, link
+
+# The codes of OTAError that are expected here.
+CERT_CA, CHIP, CHECKSUM, TOO_BIG, DIGEST = 13, 32, 38, 35, 39
+
+SAVED = 64 * 1024  # every so many bytes the record for going on is written
+
+
+def other(found):
+    """The slot that does not run."""
+    return next(s for s in found.slots if s.partition == found.target.partition)
+
+
+def names(found):
+    """What runs, in which slot, in which state."""
+    return found.running.desc.version, found.running.partition.name, found.running.state
+
+
+@pytest.mark.parametrize("way", ["usb", "wifi"])
+def test_an_update_is_on_trial_until_it_is_confirmed(device, settled, build, way, request):
+    if way == "wifi":
+        request.getfixturevalue("network")
+    target = settled.target.partition.name
+    said = device.update("update, confirmed", build(f"trial-{way}"), way)
+    assert (said["error"], said["version"]) == (None, f"trial-{way}")
+    # Nothing has changed for what runs.
+    assert names(device.ask()) == names(settled)
+    assert names(device.reset()) == (f"trial-{way}", target, "PENDING_VERIFY")
+    assert device.state() == PENDING_VERIFY
+    assert device.board.exec("print(https_ota.confirm())") == "True\n"
+    assert device.state() == VALID
+    assert names(device.reset()) == (f"trial-{way}", target, "VALID")
+
+
+def test_an_unconfirmed_update_goes_at_the_next_reset(device, settled, build, network):
+    said = device.update("update, not confirmed", build("unconfirmed"))
+    assert said["version"] == "unconfirmed"
+    assert device.reset().running.desc.version == "unconfirmed"
+    # A soft reset is no end of the trial.
+    device.board.soft_reset()
+    assert device.state() == PENDING_VERIFY
+    after = device.reset()
+    assert names(after) == names(settled)
+    assert other(after).state == "ABORTED"
+    assert ABORTED == 4
+
+
+def test_rollback_goes_back_at_once(device, settled, build, network):
+    device.update("update, rolled back", build("rolled-back"))
+    assert device.reset().running.desc.version == "rolled-back"
+    with pytest.raises(link.RestartedError):
+        device.board.exec("import https_ota\nhttps_ota.rollback()")
+    device.board.reopen(60)
+    after = device.ask()
+    assert names(after) == names(settled)
+    assert other(after).state == "INVALID"
+
+
+def test_a_reset_in_the_middle_is_gone_on_from(device, settled, build, network):
+    data = build("resumed")
+    if len(data) < 2 * SAVED:
+        pytest.skip("the firmware is too small for a record to be written")
+    assert device.update("", data, stop=len(data) * 3 // 4) is None
+    assert names(device.ask()) == names(settled)
+    said = device.update("update, gone on with", data)
+    assert said["version"] == "resumed"
+    starts = [int(a.range[6:].partition("-")[0]) for a in device.asked if a.range]
+    assert starts and min(starts) >= SAVED, device.asked
+    assert sum(a.sent for a in device.asked) < len(data) // 2
+    assert device.reset().running.desc.version == "resumed"
+    device.board.exec("import https_ota\nhttps_ota.confirm()")
+
+
+def test_the_same_file_again_is_not_fetched(device, settled, build, network):
+    data = build("same")
+    assert device.update("update", data)["version"] == "same"
+    device.reset()
+    device.board.exec("import https_ota\nhttps_ota.confirm()")
+    said = device.update("the same again", data)
+    assert (said["error"], said["version"]) == (None, None)
+    assert sum(a.sent for a in device.asked) == 0
+
+
+def bad(build, settled):
+    """Files that no board may take, and what it says to them."""
+    good = build("bad")
+    damaged = bytearray(good)
+    damaged[len(good) * 2 // 3] ^= 1
+    chip = bytearray(good)
+    chip[12] = images.CHIP_IDS["esp32s3" if good[12] != images.CHIP_IDS["esp32s3"] else "esp32c3"]
+    return {
+        "damaged": (bytes(damaged), CHECKSUM, {}),
+        "for another chip": (images.seal(bytes(chip)), CHIP, {}),
+        "too big": (good.ljust(settled.target.partition.size + 4096, b"\0"), TOO_BIG, {}),
+        "another one": (good, DIGEST, {"sha256": "00" * 32}),
+        "by another CA": (good, CERT_CA, {"cadata": authority.make().pem.decode()}),
+    }
+
+
+@pytest.mark.parametrize(
+    "what", ["damaged", "for another chip", "too big", "another one", "by another CA"]
+)
+def test_what_is_not_right_is_refused(device, settled, build, network, what):
+    data, code, options = bad(build, settled)[what]
+    said = device.update(f"refused: {what}", data, **options)
+    assert (said["error"], said["version"]) == (code, None)
+    now = device.ask()
+    assert names(now) == names(settled)
+    assert now.next_boot.partition == now.running.partition
+    assert names(device.reset()) == names(settled)
+
+
+def test_without_options_nothing_is_downloaded(device, settled, network):
+    said = device.board.exec(
+        "import https_ota\n"
+        "try:\n"
+        f"    https_ota.update({device.url + 'none.bin'!r})\n"
+        "except ValueError as e:\n"
+        "    print(e)\n"
+    )
+    assert "insecure=True" in said
+
+
+# --- signed and encrypted images -----------------------------------------------------------------
+# Here belong: an image signed by a trusted key is taken, one by another key is refused; an encrypted
+# image is taken with its key. Keys are made in the test; `https_ota_tools.sign` and `.encrypt` make the
+# files out of build("..."), device.update(..., trusted_keys=[...]) hands options on as they are.
+# -------------------------------------------------------------------------------------------------
