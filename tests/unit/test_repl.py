@@ -122,7 +122,7 @@ def test_a_right_name_with_a_wrong_value_is_another_error():
 
 def test_options_for_a_url_are_none_for_a_stream():
     assert "timeout_s: only for a URL" in wrong(io.BytesIO(b""), timeout_s=5)
-    assert "did you mean progress=?" in wrong(io.BytesIO(b""), progres=print)
+    assert "did you mean wlan=?" in wrong(io.BytesIO(b""), wlann=None)
 
 
 def test_help_names_every_function_there_is():
