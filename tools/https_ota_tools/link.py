@@ -167,10 +167,6 @@ class Link:
                 self._transport.mounted = False
                 self._transport.serial = port
 
-    def write_file(self, path: str, data: bytes) -> None:
-        """Write a file of the board."""
-        self._ask(lambda: self._transport.fs_writefile(path, data))
-
     def run_main(self) -> None:
         """Start MicroPython over with its boot.py and main.py, and hang up."""
         with contextlib.suppress(*_FAILURES):

@@ -16,6 +16,30 @@ _ARCHES = (
 )
 _NAME = "https_ota"
 
+# What is left of another version would come first, or take part. __init__ goes first and comes last, so that half a
+# package is none.
+_COPY = """\
+import os
+for d in ({lib!r}, {folder!r}):
+    try:
+        os.mkdir(d)
+    except OSError:
+        pass
+for name in sorted(os.listdir({folder!r})):
+    if name.endswith((".py", ".mpy")):
+        os.remove({folder!r} + "/" + name)
+b = bytearray(512)
+v = memoryview(b)
+for name in {names!r}:
+    with open("/remote/" + name, "rb") as s, open({folder!r} + "/" + name, "wb") as d:
+        while True:
+            n = s.readinto(b)
+            if not n:
+                break
+            d.write(v[:n])
+    print(name)
+"""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -69,21 +93,14 @@ def install(board: link.Link, package: Package, path: list[str]) -> str:
     """
     lib = next((p for p in path if p.endswith("/lib") and not p.startswith("/rom")), "/lib")
     folder = f"{lib}/{_NAME}"
-    # What is left of another version would come first, or take part. Its __init__ goes first and comes last, so
-    # that half a package is none.
-    board.exec(
-        f"import os\n"
-        f"for d in ({lib!r}, {folder!r}):\n"
-        f"    try:\n"
-        f"        os.mkdir(d)\n"
-        f"    except OSError:\n"
-        f"        pass\n"
-        f"for f in sorted(os.listdir({folder!r})):\n"
-        f"    if f.endswith(('.py', '.mpy')):\n"
-        f"        os.remove({folder!r} + '/' + f)\n"
-    )
-    for name in sorted(package.files, key=lambda n: n.startswith("__init__")):
-        board.write_file(f"{folder}/{name}", package.files[name])
+    names = sorted(package.files, key=lambda n: n.startswith("__init__"))
+    with tempfile.TemporaryDirectory() as name:
+        for file, data in package.files.items():
+            (Path(name) / file).write_bytes(data)
+        with board.mounted(Path(name)):
+            board.exec(
+                _COPY.format(lib=lib, folder=folder, names=names), on_line=lambda line: None
+            )
     return folder
 
 

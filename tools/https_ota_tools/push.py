@@ -198,7 +198,9 @@ def _where(found: status.Status) -> str:
 def _have_package(
     board: link.Link, found: status.Status, options: Options, console: Console
 ) -> None:
-    if found.package:
+    # What is frozen comes first in any case; a copy may be of another version.
+    copy = found.package is None or found.package[1].startswith("/")
+    if found.package and not (options.install and copy):
         return
     if not options.install:
         raise ToolError(
@@ -336,7 +338,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Wi-Fi to connect the board to; its key in the environment variable {KEY_VARIABLE}",
     )
     parser.add_argument(
-        "--install", action="store_true", help="copy https_ota to a board that lacks it"
+        "--install",
+        action="store_true",
+        help="copy https_ota to a board that lacks it, or has a copy of it already",
     )
     parser.add_argument(
         "--mpy-cross",
