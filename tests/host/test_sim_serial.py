@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+import servers
 
 
 @pytest.fixture
@@ -28,6 +29,15 @@ def mpremote(serial, tmp_path):
         return done.stdout
 
     return run
+
+
+def reset(mpremote, serial):
+    """Let mpremote reset the chip, which it does after a pause, and wait for the bootloader; return where in `said` that is."""
+    said = len(serial.said)
+    mpremote("reset")
+    loaded = b"boot: Loaded app from partition at offset 0x10000"
+    servers.wait_for(lambda: loaded in serial.said[said:])
+    return said
 
 
 def test_exec_prints_and_fails_as_on_a_chip(mpremote):
@@ -67,10 +77,8 @@ def test_a_soft_reset_starts_python_over_and_no_bootloader(mpremote, serial):
 
 
 def test_reset_goes_through_the_bootloader(mpremote, serial):
-    said = len(serial.said)
-    mpremote("reset")
+    reset(mpremote, serial)
     assert mpremote("resume", "eval", "__import__('machine').reset_cause()") == "2\n"
-    assert b"boot: Loaded app from partition at offset 0x10000" in serial.said[said:]
 
 
 def test_a_soft_reset_leaves_a_new_firmware_on_trial(board, serial, mpremote, nginx):
@@ -97,7 +105,7 @@ def test_main_py_runs_in_friendly_mode_only(mpremote, serial):
     text = bytes(serial.said[said:])
     assert b"boot.py ran" in text
     assert b"main.py ran" not in text.partition(b"command")[0]
-    mpremote("reset")
+    said = reset(mpremote, serial)
     mpremote("resume", "exec", "print('command')")
     assert b"main.py ran" in serial.said[said:]
 
