@@ -24,9 +24,11 @@ _START = re.compile(
     r"MicroPython \S+ on \d{4}-|MPY: soft reboot|ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} "
 )
 
-# A board that lost its host in the middle of a mounted file waits for an answer, deaf to Ctrl-C. Here are two: the file
-# ends here, and it is closed. Everywhere else these bytes mean nothing.
-_WAKE = (b"\x18" + bytes(4)) * 2
+# A board that lost its host in the middle of a mounted file waits for an answer, deaf to Ctrl-C. Whether it has asked already
+# or is about to: here the file ends, and is closed. In the middle of the answer, it needs the rest of it first: up to
+# 1024 bytes, as that is what an update reads at once. Everywhere else these bytes mean nothing.
+_WAKE = bytes(4) + (b"\x18" + bytes(4)) * 2
+_REST = bytes(1024)
 
 
 class BoardError(ToolError):
@@ -194,6 +196,7 @@ class Link:
     def _open(self, timeout_s: float, must_exist: bool = False) -> SerialTransport:
         # Ports of native USB vanish while the chip restarts, and it may be busy with its boot.py.
         end = time.monotonic() + timeout_s
+        wake = _WAKE
         while True:
             transport = None
             try:
@@ -202,8 +205,8 @@ class Link:
                     transport = SerialTransport(self.port, baudrate=115200, timeout=5)
                     # With a timeout, reads of a pseudo-terminal need no special care.
                     transport.is_pty = False
-                    transport.serial.write(_WAKE)
-                    transport.enter_raw_repl(soft_reset=False, timeout_overall=3)
+                    transport.serial.write(wake)
+                    transport.enter_raw_repl(soft_reset=False, timeout_overall=2)
                 return transport
             except _FAILURES as e:
                 if transport is not None:
@@ -217,6 +220,7 @@ class Link:
                     raise LinkError(
                         f"{self.port}: no MicroPython REPL answers ({e}); is it the right port, and no other program on it?"
                     ) from e
+            wake = _REST + _WAKE
             time.sleep(0.2)
 
 
