@@ -1,11 +1,13 @@
 // The `_sim` module: what the SIM board needs from the operating system and MicroPython lacks.
 // - reset: the process replaces itself by a fresh copy of itself, as a chip starts over;
 // - the watchdog: a timer that resets whatever the program is doing;
+// - timers whose callbacks run between two bytecodes, as on the chip, and not within what is C there;
 // - the power: how many flash operations are left before it is cut;
 // - the serial line of the REPL: raw, with or without Ctrl-C, as micropython.kbd_intr() says;
 // - the real-time clock: time() and gettimeofday(), which the linker sends here (--wrap), as it does
 //   mp_hal_set_interrupt_char().
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +24,8 @@
 
 #define PWRON_RESET (1)
 #define WDT_RESET (3)
+
+#define MAX_TIMERS (4)
 
 #define SECONDS_1970_TO_2000 (946684800LL)
 
@@ -43,6 +47,8 @@ static int first_cwd;
 static int reset_cause = PWRON_RESET;
 static long operations_left; // 0: the power stays on
 static long long rtc_offset_us; // the board's clock minus the host's
+static timer_t timers[MAX_TIMERS];
+static bool timer_made[MAX_TIMERS];
 
 static void set_operations_left(long n) {
     operations_left = n;
@@ -102,6 +108,12 @@ __attribute__((constructor)) static void power_on(int argc, char **argv) {
 static void restart(int cause) {
     static const struct itimerval off;
     setitimer(ITIMER_REAL, &off, NULL); // it would outlive the exec
+    for (int i = 0; i < MAX_TIMERS; ++i) {
+        static const struct itimerspec stopped;
+        if (timer_made[i]) {
+            timer_settime(timers[i], 0, &stopped, NULL); // its signal would, if it came just now
+        }
+    }
     env_cause[sizeof(env_cause) - 2] = '0' + cause;
     if (fchdir(first_cwd) != 0) {
         _exit(1);
@@ -122,6 +134,18 @@ static void on_watchdog(int sig) {
         // A board nobody listens to resets all the same.
     }
     restart(WDT_RESET);
+}
+
+// The scheduler takes this for an interrupt. As on the chip, a full queue loses the call.
+static void on_timer(int sig, siginfo_t *info, void *context) {
+    (void)sig;
+    (void)context;
+    int saved = errno;
+    mp_obj_t *timer = MP_STATE_VM(sim_timers) + 2 * info->si_value.sival_int;
+    if (timer[0] != MP_OBJ_NULL) {
+        mp_sched_schedule(timer[0], timer[1]);
+    }
+    errno = saved;
 }
 
 int __wrap_gettimeofday(struct timeval *tv, void *tz) {
@@ -184,6 +208,44 @@ static mp_obj_t sim_watchdog(mp_obj_t ms_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(sim_watchdog_obj, sim_watchdog);
 
+// timer(id, ms, repeat, callback, arg): call callback(arg) in ms milliseconds; 0 stops it.
+static mp_obj_t sim_timer(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    int id = mp_obj_get_int(args[0]);
+    mp_int_t ms = mp_obj_get_int(args[1]);
+    if (!timer_made[id]) {
+        struct sigaction action = { .sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_NODEFER };
+        struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_int = id };
+        sigaction(SIGUSR2, &action, NULL);
+        if (timer_create(CLOCK_MONOTONIC, &event, &timers[id]) != 0) {
+            mp_raise_OSError(errno);
+        }
+        timer_made[id] = true;
+    }
+    struct itimerspec time = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 } };
+    if (mp_obj_is_true(args[2])) {
+        time.it_interval = time.it_value;
+    }
+    mp_obj_t *timer = MP_STATE_VM(sim_timers) + 2 * id;
+    timer[0] = MP_OBJ_NULL;
+    timer[1] = args[4];
+    timer[0] = args[3] == mp_const_none ? MP_OBJ_NULL : args[3];
+    timer_settime(timers[id], 0, &time, NULL);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(sim_timer_obj, 5, 5, sim_timer);
+
+// hold(True): no callbacks until hold(False), which nests. For what is one call into C on the chip.
+static mp_obj_t sim_hold(mp_obj_t on) {
+    if (mp_obj_is_true(on)) {
+        mp_sched_lock();
+    } else {
+        mp_sched_unlock();
+    }
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(sim_hold_obj, sim_hold);
+
 // set_clock(s): it is s seconds after 1970 now.
 static mp_obj_t sim_set_clock(mp_obj_t seconds) {
     set_rtc_offset(mp_obj_get_int(seconds) * 1000000LL - host_us());
@@ -241,6 +303,8 @@ static const mp_rom_map_elem_t sim_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_halt), MP_ROM_PTR(&sim_halt_obj) },
     { MP_ROM_QSTR(MP_QSTR_cut), MP_ROM_PTR(&sim_cut_obj) },
     { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&sim_watchdog_obj) },
+    { MP_ROM_QSTR(MP_QSTR_timer), MP_ROM_PTR(&sim_timer_obj) },
+    { MP_ROM_QSTR(MP_QSTR_hold), MP_ROM_PTR(&sim_hold_obj) },
     { MP_ROM_QSTR(MP_QSTR_set_clock), MP_ROM_PTR(&sim_set_clock_obj) },
     { MP_ROM_QSTR(MP_QSTR_serial), MP_ROM_PTR(&sim_serial_obj) },
 };
@@ -251,3 +315,6 @@ const mp_obj_module_t sim_module = {
     .globals = (mp_obj_dict_t *)&sim_globals,
 };
 MP_REGISTER_MODULE(MP_QSTR__sim, sim_module);
+
+// Callback and argument of each timer.
+MP_REGISTER_ROOT_POINTER(mp_obj_t sim_timers[8]);

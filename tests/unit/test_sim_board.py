@@ -107,6 +107,41 @@ def test_fed_watchdog_lets_live():
     machine.WDT(timeout=60000)
 
 
+def calls(ms, **how):
+    """How often a timer calls within so many milliseconds."""
+    times = []
+    timer = machine.Timer(1, callback=times.append, **how)
+    time.sleep_ms(ms)
+    timer.deinit()
+    time.sleep_ms(1)  # one may be in the queue
+    n = len(times)
+    time.sleep_ms(100)
+    assert len(times) == n and all(t is timer for t in times)
+    return n
+
+
+def test_timers():
+    assert calls(400, mode=machine.Timer.ONE_SHOT, period=20) == 1
+    assert calls(400, period=20) > 1
+    assert calls(100, period=5000) == 0
+
+
+def test_timers_are_those_of_the_chip():
+    machine.Timer(0)
+    for number in (2, 4, -1):
+        raises(ValueError, machine.Timer, number)
+
+
+def test_a_number_is_one_timer():
+    seen = []
+    machine.Timer(1, period=20, callback=lambda t: seen.append(1))
+    machine.Timer(1).init(period=20, callback=lambda t: seen.append(2))
+    machine.Timer(1)
+    time.sleep_ms(200)
+    assert seen and 1 not in seen[1:]
+    machine.Timer(1).deinit()
+
+
 def test_registers_are_those_of_the_efuses():
     # ESP32-C3 v0.3: the minor revision is in bits 18 to 20 of RD_MAC_SPI_SYS_3.
     assert machine.mem32[0x60008850] >> 18 & 7 == 3

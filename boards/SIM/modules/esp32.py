@@ -6,7 +6,7 @@ import simboot
 import simerror
 import simtable
 from micropython import const
-from simnvs import NVS  # noqa: F401  re-exported
+from simnvs import NVS, whole  # noqa: F401  NVS is re-exported
 
 _SECTOR = const(4096)
 _ENOENT = const(2)
@@ -130,6 +130,7 @@ class Partition:
         if self._entry[6]:
             simerror.fail(simerror.NOT_ALLOWED)
 
+    @whole
     def set_boot(self):
         simboot.set_boot(self._entry)
 
@@ -137,6 +138,7 @@ class Partition:
         return _partition(simboot.next_update(self._entry), _SECTOR)
 
     @staticmethod
+    @whole
     def mark_app_valid_cancel_rollback():
         simboot.mark_valid()
 

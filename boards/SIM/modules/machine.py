@@ -1,4 +1,4 @@
-# The machine module of the SIM board: resets, watchdog, clock, eFuse registers.
+# The machine module of the SIM board: resets, watchdog, timers, clock, eFuse registers.
 import os
 import time
 import _sim
@@ -60,6 +60,25 @@ class WDT:
 
     def feed(self):
         _sim.watchdog(self._timeout)
+
+
+# A soft one: the callback runs between two bytecodes. A number stands for one timer, as on the chip.
+class Timer:
+    ONE_SHOT = 0
+    PERIODIC = 1
+
+    def __init__(self, id, **how):
+        if not 0 <= id < simboot.chip.timers:
+            raise ValueError("invalid Timer number")
+        self._id = id
+        if how:
+            self.init(**how)
+
+    def init(self, *, mode=PERIODIC, callback=None, period=-1):
+        _sim.timer(self._id, period if period > 0 else 0x3FFFFFFF, mode, callback, self)
+
+    def deinit(self):
+        _sim.timer(self._id, 0, 0, None, None)
 
 
 class RTC:

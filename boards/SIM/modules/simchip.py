@@ -88,6 +88,10 @@ _FLEXIBLE_PAGE = ("esp32c2", "esp32c6", "esp32c61", "esp32h2")
 _APB_CTL_DATE = 0x3FF6607C
 
 
+# General-purpose timers; two on all others.
+_TIMERS = {"esp32": 4, "esp32s2": 4, "esp32s3": 4, "esp32p4": 4, "esp32c2": 1}
+
+
 class Chip:
     def __init__(self, name):
         if name not in _CHIPS:
@@ -98,6 +102,7 @@ class Chip:
         # The ESP32 has neither a block revision nor the bit that lifts the highest revision.
         self.blk_rev = None if name == "esp32" else int(os.getenv("SIM_BLK_REV") or 3)
         self.no_max_rev = name != "esp32" and os.getenv("SIM_NO_MAX_REV") == "1"
+        self.timers = _TIMERS.get(name, 2)
         self.flexible_page = name in _FLEXIBLE_PAGE
 
     # Is this address one of flash that is seen as memory?

@@ -5,6 +5,7 @@
 # power failed in between, both are found at the next start and the later one counts. One page is
 # always free: when all others are full, the page with the least in use is copied there and erased.
 import struct
+import _sim
 import simboot
 import simerror
 import simtable
@@ -285,7 +286,20 @@ def _open_store():
     return _store
 
 
+# No callback runs within it, as it is C on the chip.
+def whole(function):
+    def run(*args):
+        _sim.hold(True)
+        try:
+            return function(*args)
+        finally:
+            _sim.hold(False)
+
+    return run
+
+
 class NVS:
+    @whole
     def __init__(self, namespace):
         self._store = _open_store()
         self._ns = self._store.open(namespace)
@@ -293,6 +307,7 @@ class NVS:
     def __repr__(self):
         return "<NVS namespace>"
 
+    @whole
     def set_i32(self, key, value):
         if not -(1 << 31) <= value < 1 << 31:
             raise OverflowError("overflow converting long int to machine word")
@@ -301,12 +316,15 @@ class NVS:
     def get_i32(self, key):
         return struct.unpack("<i", self._store.get(self._ns, key, _I32)[:4])[0]
 
+    @whole
     def set_blob(self, key, value):
         self._store.set_blob(self._ns, key, value)
 
+    @whole
     def get_blob(self, key, value):
         return self._store.get_blob(self._ns, key, value)
 
+    @whole
     def erase_key(self, key):
         self._store.erase(self._ns, key)
 
