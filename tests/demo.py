@@ -130,7 +130,7 @@ def main() -> None:
     for version in ("1.1.0", "1.2.0"):
         (www / f"app-{version}.bin").write_bytes(app(version))
         print(f"  app-{version}.bin: {len(app(version))} bytes")
-    corrupt = bytearray(app("1.2.0"))
+    corrupt = bytearray(app("1.2.1"))
     corrupt[700_000] ^= 1
     (www / "corrupt.bin").write_bytes(corrupt)
     (www / "esp32s3.bin").write_bytes(images.app_image(chip_id=images.CHIP_IDS["esp32s3"]))
@@ -161,8 +161,9 @@ def main() -> None:
         say("power off and on: the bootloader goes back")
         show(board, "1.1.0 from ota_1, VALID")
 
-        for name, code_name in (("corrupt.bin", "CHECKSUM"), ("esp32s3.bin", "CHIP")):
-            refused(board, server.url(name), code_name)
+        refused(board, server.url("app-1.2.0.bin"), "FAILED_BEFORE")
+        refused(board, server.url("corrupt.bin"), "CHECKSUM")
+        refused(board, server.url("esp32s3.bin"), "CHIP")
         show(board, "1.1.0 from ota_1, VALID")
 
         say(

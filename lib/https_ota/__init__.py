@@ -15,6 +15,8 @@ _HOME = {
     "ImageInfo": "image",
     "bar": "progress",
     "running_info": "slot",
+    "guard": "trial",
+    "last_result": "outcome",
     "newer_only": "policy",
     "same_project": "policy",
     "EncryptedImage": "encrypted",

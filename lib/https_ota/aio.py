@@ -142,4 +142,6 @@ async def update(url, **options):
             while await session.perform():
                 pass
             await session.finish()
+        elif session.refusal:
+            raise session.refusal
         return info

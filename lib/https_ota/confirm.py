@@ -18,6 +18,8 @@ INVALID = const(3)
 ABORTED = const(4)  # was on trial and not confirmed
 UNDEFINED = const(-1)  # written by a bootloader without rollback
 
+watch = None  # what guard() has begun and confirm() ends
+
 _TYPE_OTA = const(0x10)  # subtype of ota_0
 _ERASE = const(6)
 
@@ -72,9 +74,16 @@ def state():
 def confirm():
     """Keep the running firmware. True when it was on trial, False when there was nothing to confirm."""
     # In any other state the record that the firmware would mark may be another slot's, set to boot next.
-    if state() != PENDING_VERIFY:
+    on_trial = state() == PENDING_VERIFY
+    if on_trial:
+        Partition.mark_app_valid_cancel_rollback()
+    if watch:
+        watch.confirmed()
+    if not on_trial:
         return False
-    Partition.mark_app_valid_cancel_rollback()
+    from .outcome import confirmed
+
+    confirmed()
     # secure_version of the application's descriptor: from now on nothing below it is installed. 0 in most builds.
     word = bytearray(4)
     Partition(Partition.RUNNING).readblocks(0, word, 36)
@@ -85,11 +94,13 @@ def confirm():
     return True
 
 
-def rollback():
+def rollback(why="rollback"):
     """Mark the running firmware as INVALID and restart into the one before it; does not return.
 
-    Raises OTAError(ROLLBACK) when there is none that could start.
+    `why` (up to 60 bytes) is what last_result() tells then. Raises OTAError(ROLLBACK) when there is none that
+    could start.
     """
+    from .outcome import leaving
     from .slot import find_rollback
 
     part = otadata()
@@ -103,6 +114,7 @@ def rollback():
         INVALID,
         crc32(pack("<I", found[own][1]), 0xFFFFFFFF),
     )
+    leaving(why)
     # Cut between these two, the entry is gone rather than INVALID: the other firmware starts all the same.
     part.ioctl(_ERASE, own)
     part.writeblocks(own, record, 0)

@@ -54,6 +54,8 @@ def together(*sessions):
         for session in sessions:
             info = session.begin()
             infos.append(info)
+            if session.refusal:
+                raise session.refusal  # the others were meant for this firmware
             if info is not None:
                 while session.perform():
                     pass

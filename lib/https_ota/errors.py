@@ -42,6 +42,7 @@ class OTAError(Exception):
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot
     ROLLBACK = 52  # there is no firmware to go back to
+    FAILED_BEFORE = 53  # it was installed here before, and rolled back
     # Encrypted images.
     NOT_ENCRYPTED = 60  # expected an encrypted image, another file came
     DECRYPT_KEY = 61  # the key does not open this encrypted image

@@ -51,6 +51,7 @@ class OTA:
     decrypt   what decrypts the file: encrypted.EncryptedImage, or an object with its methods (see crypt.py)
     check     called with the ImageInfo before anything is erased, and may raise; when it returns something false
               there is nothing to do. Or a list of such functions
+    retry_failed  True installs an image again that was rolled back on this board
     event     called as event(number, value) for what events.py names
     progress  called as progress(done, total) once a sector; total is None while unknown
     resume    False neither goes on with an earlier download of this file nor leaves a record for a later one
@@ -69,7 +70,8 @@ class OTA:
     As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware
     still boots, and the boot selection is untouched until finish().
 
-    `info` is the new image's ImageInfo (None before begin()), `slot` the label of the slot written.
+    `info` is the new image's ImageInfo (None before begin()), `slot` the label of the slot written, `refusal` the
+    OTAError that tells why begin() found an image and yet nothing to do, else None.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class OTA:
         trusted_keys=None,
         decrypt=None,
         check=None,
+        retry_failed=False,
         event=None,
         progress=None,
         resume=True,
@@ -127,6 +130,7 @@ class OTA:
         self._checks = (
             () if check is None else check if isinstance(check, (list, tuple)) else (check,)
         )
+        self._retry = retry_failed
         self._event = event
         self._progress = progress
         self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
@@ -153,6 +157,7 @@ class OTA:
         self._sector = None
         self.info = None
         self.slot = None
+        self.refusal = None
 
     # -- the verbs ----------------------------------------------------------------------------------
 
@@ -160,8 +165,8 @@ class OTA:
         """Connect and check the image's header against this board; nothing is erased yet.
 
         Returns the ImageInfo, or None when there is nothing to install: the running firmware is this file, or
-        the server has nothing new (status 304) or nothing at all (204). When the slot holds the file already,
-        perform() has nothing left to do.
+        the server has nothing new (status 304) or nothing at all (204), or `refusal` says why. When the slot holds
+        the file already, perform() has nothing left to do.
         Raises OTAError, ValueError for bad arguments, or an OSError of the network.
         """
         return run(self.begin_steps())
@@ -461,8 +466,15 @@ class OTA:
         self.info = info
 
     def _accept(self):
+        from .outcome import refusal
         from .policy import accept
 
+        # Asked in any case: what otadata tells of the last update is lost with the first erase.
+        self.refusal = refusal(self.info)
+        if self._retry:
+            self.refusal = None
+        if self.refusal:
+            return False
         return accept(self.info, self._slot.running_info, self._checks)
 
     # -- sector by sector ---------------------------------------------------------------------------
@@ -591,7 +603,8 @@ def to_digest(value):
 def update(url, **options):
     """Install the image at `url` and select it for the next boot; the options are those of OTA.
 
-    Returns the ImageInfo, or None when there was nothing to install. Restart with machine.reset().
+    Returns the ImageInfo, or None when there was nothing to install. Restart with machine.reset(). Raises what OTA's
+    methods raise, and OTAError(FAILED_BEFORE) for an image that was rolled back here.
     """
     with OTA(url, **options) as ota:
         info = ota.begin()
@@ -599,4 +612,6 @@ def update(url, **options):
             while ota.perform():
                 pass
             ota.finish()
+        elif ota.refusal:
+            raise ota.refusal
         return info

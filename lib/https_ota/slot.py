@@ -151,7 +151,10 @@ class Slot:
 
     def switch_steps(self, session):
         """switch() as a generator (see steps.py) of one step."""
+        from .outcome import installed
+
         yield False
+        installed(self.number, session.info)
         self.switch()
 
     def switch(self):

@@ -69,6 +69,13 @@ class Board:
         assert self.boots_from() == before, "the boot selection changed"
         return message
 
+    def refuse_file(self, name: str) -> str:
+        """Return the message of an update from a file beside the flash file that must fail."""
+        before = self.boots_from()
+        message = self.fail(f"import https_ota\nhttps_ota.update(open({name!r}, 'rb'))")
+        assert self.boots_from() == before, "the boot selection changed"
+        return message
+
     def running(self) -> Running:
         """Power the board on and return which firmware runs."""
         found = self.run(

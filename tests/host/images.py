@@ -50,10 +50,12 @@ def app_image(
 
     The same seed gives the same content. Revisions are major * 100 + minor. See corrupt() for bad ones.
     """
+    told = (chip_id, size, seed, secure_version, version, project, idf_ver, min_rev, max_rev)
+    elf_sha256 = hashlib.sha256(repr(told).encode()).digest()
     desc = struct.pack(
         "<II8x32s32s16s16s32s32sHHBB74x",
         *(0xABCD5432, secure_version, version.encode(), project.encode()),
-        *(b"12:00:00", b"Jan  1 2026", idf_ver.encode(), bytes(range(32))),
+        *(b"12:00:00", b"Jan  1 2026", idf_ver.encode(), elf_sha256),
         *(0, 99, 16, 0),
     )
     drom = dict(DROM.values()).get(chip_id, 0x3C000000) + 0x20

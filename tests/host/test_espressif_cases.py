@@ -35,7 +35,7 @@ def test_base(any_board, www, nginx):
         board.update(nginx.url(name))
         assert board.running() == (version, slot, PENDING_VERIFY)
         # The start that confirms must be the first one.
-        board.update(nginx.url(name))
+        board.update(nginx.url(name), retry_failed=True)
         assert board.run("import https_ota; print(https_ota.confirm())") == "True\n"
 
 

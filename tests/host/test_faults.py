@@ -271,7 +271,8 @@ def test_slot_that_holds_the_file_is_not_fetched_again(board):
         assert board.running().version == "2.0.0"
         assert board.running().version == "1.0.0"
         sent = server.sent
-        board.update(url, cadata=None, insecure=True)
+        assert "FAILED_BEFORE" in board.refuse(url, cadata=None, insecure=True)
+        board.update(url, cadata=None, insecure=True, retry_failed=True)
         assert server.sent == sent
         assert board.running().version == "2.0.0"
 
@@ -285,7 +286,7 @@ def test_slot_that_was_damaged_since_is_fetched_again(board):
         flash = bytearray(board.flash.read_bytes())
         flash[0x190000 + 20_000] ^= 1
         board.flash.write_bytes(flash)
-        board.update(url, cadata=None, insecure=True)
+        board.update(url, cadata=None, insecure=True, retry_failed=True)
     assert board.running().version == "2.0.0"
 
 
@@ -297,7 +298,7 @@ def test_known_by_size_and_sha256(board):
         board.update(url, **options)
         # Rolled back, it is still in the slot.
         assert [board.running().version for _ in range(2)] == ["2.0.0", "1.0.0"]
-        board.update(url, **options)
+        board.update(url, **options, retry_failed=True)
         assert len(server.requests) == 1
         # This start runs it.
         board.run("import https_ota; https_ota.confirm()")

@@ -40,7 +40,7 @@ otadata.readblocks(0, records)
 print(esp32.Partition(esp32.Partition.RUNNING).info()[4], (hexlify(records[:32]) + hexlify(records[4096:4128])).decode())
 records = None
 import https_ota, https_ota.ota, https_ota.download, https_ota.recover, https_ota.explain, https_ota.resume
-import https_ota.chip
+import https_ota.chip, https_ota.outcome
 log = open("sectors", "a")
 def progress(done, total):
     log.write("x")
@@ -116,15 +116,17 @@ class BoardAndServer(RuleBasedStateMachine):
         request_size=st.sampled_from([0, 2048, 4096, 8192]),
         faults=_faults,
         power_cut=st.one_of(st.just(0), st.integers(1, 110)),
+        # What is not confirmed at its first start has failed.
+        retry_failed=st.sampled_from([True, True, False]),
     )
-    def update(self, request_size, faults, power_cut):
+    def update(self, request_size, faults, power_cut, retry_failed):
         server, board = self.server, self.board
         shift = len(server.requests)
         server.faults = {shift + number: fault for number, fault in faults.items()}
         server.faults |= {0: None}
         code = ATTEMPT.format(
             url=server.url("app.bin"),
-            options=f"request_size={request_size}, timeout_s=0.3, stall_s=4",
+            options=f"request_size={request_size}, timeout_s=0.3, stall_s=4, retry_failed={retry_failed}",
         )
         done = board.start(code, SIM_CUT=str(power_cut))
         assert done.returncode in (0, POWER_CUT), done.stdout + done.stderr
@@ -197,7 +199,8 @@ class BoardAndServer(RuleBasedStateMachine):
             if hasattr(self, "runs"):
                 self.confirm()
                 self.server.faults = {}
-                self.board.update(self.server.url("app.bin"), cadata=None, insecure=True)
+                url = self.server.url("app.bin")
+                self.board.update(url, cadata=None, insecure=True, retry_failed=True)
                 version = self.board.running().version
                 assert self.known[version] == self.server.data
         finally:

@@ -1,0 +1,139 @@
+# The time a new firmware has to prove itself, and how often any firmware may start without doing so.
+#
+# NVS, namespace "https_ota": "starts", i32: starts since the last confirm() in the low 7 bits, above them the first
+# 3 bytes of the running image's app_elf_sha256, so that a new firmware begins at 0.
+
+import machine
+import time
+
+from esp32 import NVS, Partition
+from micropython import const
+
+from .confirm import PENDING_VERIFY, state
+
+# `from . import confirm` would give the function.
+_confirm = __import__("https_ota.confirm", None, None, ("state",))
+
+_TICK_MS = const(500)
+_MOST_STARTS = const(127)
+# The highest number that a chip has: 3, on those with fewer timers 1 or 0. The low ones are what applications
+# use, and UART.irq() takes 0.
+_TIMERS = (3, 1, 0)
+
+
+def guard(seconds, wdt=None, *, starts=None, timer=None):
+    """Give a firmware on trial so many seconds to call https_ota.confirm(); True while it is on trial.
+
+    Otherwise the board resets, and the bootloader goes back to the firmware before. The first thing in main.py
+    (or boot.py). A firmware that is not on trial has nothing to fear, and this returns False at once.
+
+    wdt     a machine.WDT with a timeout of 2 s or more, fed from here until confirm(); from then on that is up to
+            the application, as a watchdog can't be stopped
+    starts  once a firmware, on trial or not, has started so many times without a confirm(), go back if there is
+            a firmware to go back to (at most 127). Wakes from deep sleep count during the trial only
+    timer   number of the machine.Timer to use; None: the highest that the chip has. Not to be used by the
+            application before confirm()
+
+    What catches what: an exception that ends in the REPL, an endless loop, or a server that never answers are
+    caught by the timer; what holds up the interpreter itself (C code, interrupts off, a callback that never ends)
+    needs the watchdog. A soft reset does not give more time, deep sleep does.
+    """
+    on_trial = state() == PENDING_VERIFY
+    if on_trial or starts:
+        # Asked again, it gives another deadline and counts no further start.
+        watch = _confirm.watch = _confirm.watch or _Watch()
+        if starts:
+            watch.count(min(starts, _MOST_STARTS), on_trial)
+        if on_trial:
+            watch.begin(seconds, wdt, timer)
+    return on_trial
+
+
+class _Watch:
+    def __init__(self):
+        self._timer = None
+        self._nvs = None
+
+    def begin(self, seconds, wdt, number):
+        self.end()
+        self._feed = wdt.feed if wdt else None
+        self._left = int(seconds * 1000)
+        self._last = time.ticks_ms()
+        if machine.reset_cause() == machine.SOFT_RESET:
+            # It ended the timer of before; the time since the last real reset goes on.
+            self._left -= self._last
+        self._timer = _timer(number)
+        # A single alarm could be lost when the queue of callbacks is full.
+        self._timer.init(mode=machine.Timer.PERIODIC, period=_TICK_MS, callback=self._tick)
+
+    def _tick(self, timer):
+        if self._timer is None:
+            return  # it was in the queue already
+        now = time.ticks_ms()
+        self._left -= time.ticks_diff(now, self._last)
+        self._last = now
+        if self._left > 0:
+            if self._feed:
+                self._feed()
+            return
+        try:
+            from .outcome import leaving
+
+            leaving("guard")
+        finally:
+            machine.reset()
+
+    def count(self, most, on_trial):
+        # A wake goes on with what was started; but a trial must not last for ever.
+        if (machine.reset_cause() == machine.DEEPSLEEP_RESET and not on_trial) or self._nvs:
+            return
+        try:
+            self._nvs = NVS("https_ota")
+        except OSError:
+            return  # a board without NVS
+        sha = bytearray(3)
+        Partition(Partition.RUNNING).readblocks(0, sha, 176)
+        self._image = int.from_bytes(sha, "little") << 7
+        try:
+            value = self._nvs.get_i32("starts")
+        except OSError:
+            value = 0
+        n = value - self._image
+        if not 0 <= n <= _MOST_STARTS:
+            n = 0
+        if n < most:
+            self._set(n + 1)
+            return
+        from .confirm import rollback
+        from .errors import OTAError
+
+        try:
+            rollback("starts")
+        except (OTAError, OSError):
+            pass  # there is nothing to go back to
+
+    def end(self):
+        if self._timer is not None:
+            self._timer.deinit()
+            self._timer = None
+
+    def confirmed(self):
+        self.end()
+        if self._nvs is not None:
+            self._set(0)
+
+    def _set(self, n):
+        try:
+            self._nvs.set_i32("starts", self._image + n)
+            self._nvs.commit()
+        except OSError:
+            pass  # full or worn out: the application starts all the same
+
+
+def _timer(number):
+    for n in _TIMERS if number is None else (number,):
+        try:
+            return machine.Timer(n)
+        except ValueError as e:
+            error = e
+    raise error
