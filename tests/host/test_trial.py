@@ -379,6 +379,28 @@ def test_begin_tells_why_there_is_nothing_to_do(board):
     assert shown == "None True 2.0.0\n3.0.0 None\n"
 
 
+def test_asyncio_update_tells_it_as_well(board):
+    board.running()
+    message = board.fail(
+        "import asyncio, https_ota\nfrom https_ota import aio\n"
+        "asyncio.run(aio.update(open('new.bin', 'rb')))"
+    )
+    assert message.startswith("OTAError: FAILED_BEFORE: ")
+
+
+def test_what_belongs_to_a_refused_firmware_is_not_installed(board):
+    board.running()
+    before = board.flash.read_bytes()
+    put(board, "data.bin", bytes(4096))
+    message = board.fail(
+        "import https_ota\nfrom https_ota import OTA\n"
+        "data = OTA(open('data.bin', 'rb'), partition='vfs', staging='ota_1')\n"
+        "https_ota.together(OTA(open('new.bin', 'rb')), data)"
+    )
+    assert message.startswith("OTAError: FAILED_BEFORE: ")
+    assert board.flash.read_bytes()[OTA_1:] == before[OTA_1:]
+
+
 def test_failure_is_remembered_beyond_the_slot(board):
     """The next image took its place and is not confirmed yet."""
     board.running()
