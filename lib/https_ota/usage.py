@@ -2,9 +2,9 @@
 
 # The options of OTA and of Download; a test compares them with the signatures.
 _OPTIONS = (
-    "sha256 size trusted_keys decrypt check event progress resume verify_spi_mode"
-    " partition staging buffer bulk_erase wlan wdt cadata insecure pin cert key"
-    " headers auth http_hook request_size timeout_s stall_s deadline_s"
+    "sha256 size trusted_keys decrypt check retry_failed event progress resume"
+    " verify_spi_mode partition staging buffer bulk_erase wlan wdt cadata insecure pin"
+    " cert key headers auth http_hook request_size timeout_s stall_s deadline_s"
 )
 
 # What others call it: esp_https_ota, requests, ssl.
