@@ -45,7 +45,9 @@ def find(ota):
         position = yield from _replay(ota, ota._resume)
         if position:
             validator, total = ota._resume.validator, ota._resume.total
-        else:
+        elif not (ota._sha256 and ota._size):
+            # With these it is known that neither slot holds it, and a 304 would be wrong: an ETag may be made of
+            # size and time alone.
             held = ota._resume.held()
             if held and held[0] != slot.number and not _is_running(ota, held):
                 held = None
