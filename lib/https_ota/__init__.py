@@ -26,6 +26,9 @@ _HOME = {
     "status": "status",
     "install": "install",
     "help": "usage",
+    "check": "release",
+    "update_from": "release",
+    "Decision": "decide",
 }
 
 

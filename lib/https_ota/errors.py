@@ -53,6 +53,11 @@ class OTAError(Exception):
     KEY_TYPE = 72  # a signature of a kind, curve or hash that is not supported
     UNKNOWN_KEY = 73  # signed by none of the trusted keys
     SIGNATURE = 74  # the signature does not match the image
+    # Release manifests.
+    MANIFEST = 90  # the release manifest is malformed or too large
+    MANIFEST_EXPIRED = 91  # the release manifest has expired
+    MANIFEST_REPLAY = 92  # the release manifest is older than one seen before
+    NO_FILE = 93  # the release manifest has no file for this board
 
     def __init__(self, code, detail):
         super().__init__(code, detail)

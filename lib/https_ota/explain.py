@@ -105,18 +105,28 @@ def _handshake_error(host, port, context, timeout_s):
     )
 
 
+def clock_error(what):
+    """The OTAError of a clock that was never set, so that `what` can be checked; None when it is set."""
+    now = time.gmtime()
+    if now[0] >= _OLDEST_YEAR:
+        return None
+    return OTAError(
+        OTAError.CLOCK,
+        "the board's clock says %04d-%02d-%02d, so %s can be checked; set it first, for example with"
+        " ntptime.settime()" % (now[0], now[1], now[2], what),
+    )
+
+
 def _certificate_error(text, host):
     # `text` is mbedtls_x509_crt_verify_info()'s, one line for each reason.
     now = time.gmtime()
     date = "%04d-%02d-%02d" % (now[0], now[1], now[2])
     if "invalid cert" in text or "invalid key" in text:
         return ValueError(text)
-    if now[0] < _OLDEST_YEAR and ("future" in text or "expired" in text or not text):
-        return OTAError(
-            OTAError.CLOCK,
-            "the board's clock says %s, so no certificate can be checked; set it first, for example with"
-            " ntptime.settime()" % date,
-        )
+    if "future" in text or "expired" in text or not text:
+        unset = clock_error("no certificate")
+        if unset:
+            return unset
     if "future" in text or "expired" in text:
         state = "is not valid yet" if "future" in text else "has expired"
         return OTAError(

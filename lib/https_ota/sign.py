@@ -49,10 +49,54 @@ def verify_steps(part, trusted, buf, feed, size, end=None):
     """
     if end is None:
         end = _end(part)
+    return (
+        yield from _check(
+            _blocks(part, end, buf, size),
+            trusted,
+            lambda candidates: _hash(_sectors(part, end, buf), candidates, feed),
+            "image",
+            "a signature sector behind the image, at %d" % end,
+            feed,
+        )
+    )
+
+
+def verify_data(data, blocks, trusted, what):
+    """Raise OTAError unless a trusted key signed `data`; return that key's digest.
+
+    blocks   one to three signature blocks of 1216 bytes: as behind an image, but of the bytes in `data`
+    trusted  as for verify_steps(), and so are the errors
+    what     names the data in them
+
+    Of P-384 the SHA-384 of the data is signed, of the other keys its SHA-256.
+    """
+    size = len(blocks)
+    if not size or size % _BLOCK or size > _BLOCK * _MAX_BLOCKS:
+        raise OTAError(
+            OTAError.SIGNATURE_BLOCK,
+            "the signature of the %s: expected one to %d blocks of %d bytes, came %d bytes"
+            % (what, _MAX_BLOCKS, _BLOCK, size),
+        )
+    mv = memoryview(blocks)
+    return run(
+        _check(
+            ((i // _BLOCK, mv[i : i + _BLOCK]) for i in range(0, size, _BLOCK) if mv[i] == 0xE7),
+            trusted,
+            lambda candidates: _hash((data,), candidates, None),
+            what,
+            "blocks that begin with e7",
+            None,
+        )
+    )
+
+
+# Judges the blocks, which come with their numbers. `hashes` is called with the candidates, see _hash(); `place`
+# says what was expected where there is none.
+def _check(blocks, trusted, hashes, what, place, feed):
     code = 0
     words = []
     candidates = []
-    for number, block in _blocks(part, end, buf, size):
+    for number, block in blocks:
         try:
             digest, curve, numbers = _parse(block)
             if _among(trusted, digest):
@@ -65,28 +109,28 @@ def verify_steps(part, trusted, buf, feed, size, end=None):
         except OTAError as e:
             code = code or e.code
             words.append("block %d: %s" % (number, e.detail))
-    hashes = yield from _hash(part, end, buf, feed, candidates)
+    narrow, wide = yield from hashes(candidates)
     for number, digest, curve, numbers in candidates:
         if curve is None:
-            good = _verify_rsa(hashes[0], *numbers)
+            good = _verify_rsa(narrow, *numbers)
         else:
             from .ec import verify as verify_ecdsa
 
-            good = verify_ecdsa(curve, hashes[curve.size == 48], *numbers)
+            good = verify_ecdsa(curve, wide if curve.size == 48 else narrow, *numbers)
         if good:
             return digest
         if feed:
             feed()
         code = OTAError.SIGNATURE
         words.append(
-            "block %d: the signature by the trusted key %s does not match the image"
-            % (number, _hex(digest))
+            "block %d: the signature by the trusted key %s does not match the %s"
+            % (number, _hex(digest), what)
         )
     if not code:
         raise OTAError(
             OTAError.UNSIGNED,
-            "expected a signature sector behind the image, at %d, and found none: sign the image with espsecure"
-            " and the key of this device" % end,
+            "expected %s, and found none: sign the %s with `https-ota` or espsecure and the key of this device"
+            % (place, what),
         )
     raise OTAError(code, "; ".join(words))
 
@@ -252,8 +296,15 @@ def _number(block, at, size):
     return int.from_bytes(block[at : at + size], "little")
 
 
-# The SHA-256 and the SHA-384 of what is signed, each if a candidate needs it.
-def _hash(part, end, buf, feed, candidates):
+# What is signed, sector by sector, in buf.
+def _sectors(part, end, buf):
+    for i in range(end // _SECTOR):
+        part.readblocks(i, buf)
+        yield buf
+
+
+# The SHA-256 and the SHA-384 of what is signed, each if a candidate needs it. A step a piece.
+def _hash(pieces, candidates, feed):
     narrow = wide = None
     for _, _, curve, _ in candidates:
         if curve is None or curve.size == 32:
@@ -263,12 +314,11 @@ def _hash(part, end, buf, feed, candidates):
 
             wide = SHA384()
     if candidates:
-        for i in range(end // _SECTOR):
-            part.readblocks(i, buf)
+        for piece in pieces:
             if narrow:
-                narrow.update(buf)
+                narrow.update(piece)
             if wide:
-                wide.update(buf, _SECTOR)
+                wide.update(piece, len(piece))
             if feed:
                 feed()
             yield False

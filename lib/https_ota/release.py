@@ -1,0 +1,299 @@
+# Release manifests: one small file on a web server tells all boards of a fleet what to install.
+#
+# Its format: decide.py. Its signature has the same URL and ".sig" behind the path: one to three Secure Boot v2
+# blocks of 1216 bytes, as behind an image, but of the manifest's bytes. One by a trusted key will do, so the file
+# can hold those of two manifests while one takes the place of the other.
+#
+# A signed manifest with a lower `release` than one that was accepted before is a replay. Of an unsigned one
+# neither `release` nor `expires` is looked at for that: whoever could send an old one could write another.
+#
+# NVS, namespace "https_ota":
+#   "release"  the highest that was accepted in a signed manifest
+#   "etag"     the last check came to "nothing to do": 1, 8 bytes of a SHA-256 over all that decided besides the
+#              manifest, `expires`, the manifest's validator
+#   "failed"   read only: SHA-256 of the image that this board went back from
+
+import time
+from hashlib import sha256
+
+from esp32 import NVS
+from micropython import const
+
+from .decide import NEVER, Decision, Manifest, decide
+from .download import Download
+from .errors import OTAError
+from .http import parse_url
+from .slot import running_info
+
+_LIMIT = const(8192)
+_SIGNATURE_LIMIT = const(3 * 1216)
+_RECORD = const(29)  # bytes before the validator
+_MAX_VALIDATOR = const(128)
+# What a server answers for a file that is not there; S3 says 403.
+_MISSING = (403, 404, 410)
+# Options of OTA that are of no use for a manifest.
+_SESSION = "decrypt check event progress resume verify_spi_mode buffer bulk_erase wlan wdt".split()
+
+
+def check(
+    url, *, trusted_keys=None, board=None, variant=None, device_id=None, wdt=None, **options
+):
+    """Read the release manifest at `url` and return a Decision: whether this board should install it.
+
+    trusted_keys  digests of the keys that may have signed it, see sign.trusted_digests(); None asks for no signature
+    board, variant  which files are for this board besides those for every board with its chip
+    device_id     bytes or str that decide when its turn in a staged rollout comes; None is machine.unique_id()
+    wdt           a machine.WDT to feed; its timeout must be longer than timeout_s
+    The other options are those of download.Download.
+
+    Raises ValueError for bad arguments, OSErrors of the network, OTAError: what Download raises, MANIFEST for a file
+    that can't be used, NO_FILE, SECURE_VERSION; with trusted_keys also what sign.verify_data() raises,
+    MANIFEST_EXPIRED, CLOCK when that can't be told, MANIFEST_REPLAY.
+    """
+    trusted = None
+    if trusted_keys is not None:
+        from .sign import trusted_digests
+
+        trusted = trusted_digests(trusted_keys)
+    if device_id is None:
+        from machine import unique_id
+
+        device_id = unique_id()
+    elif isinstance(device_id, str):
+        device_id = device_id.encode()
+    feed = wdt.feed if wdt else None
+    running = running_info()
+    failed = _failed()
+    # When one of these is another, a 304 is no answer.
+    ours = (
+        url.split("?", 1)[0],
+        trusted,
+        board,
+        variant,
+        device_id,
+        running.app_elf_sha256,
+        failed,
+    )
+    ours = sha256(repr(ours).encode()).digest()[:8]
+    known = _known(ours)
+
+    download = Download(url, **options)
+    data = _read(download, _LIMIT, known, feed)
+    if data is None:
+        return Decision(
+            Decision.NOT_MODIFIED, "the manifest has not changed, and there was nothing to do"
+        )
+    base, validator = download.url, download.validator
+    download = None  # with its TLS context: one at a time
+    if trusted is not None:
+        _verify(data, url, trusted, feed, options)
+    manifest = Manifest(data)
+    data = None
+    if trusted is None:
+        manifest.expires = NEVER
+    else:
+        _accept(manifest.release, manifest.expires)
+    record = None
+    try:
+        decision = decide(manifest, base, running, board, variant, device_id, failed, feed)
+        if not decision.update and validator and len(validator) <= _MAX_VALIDATOR:
+            record = b"\x01" + ours + manifest.expires.encode() + validator
+    finally:
+        # Only what comes to nothing need not come again: an update may fail.
+        _remember(record)
+    return decision
+
+
+def update_from(
+    url,
+    *,
+    trusted_keys=None,
+    image_keys="same",
+    board=None,
+    variant=None,
+    device_id=None,
+    **options,
+):
+    """Install what the release manifest at `url` has for this board, and select it for the next boot.
+
+    Returns the ImageInfo, or None when there is nothing to do; check() tells why. Restart with machine.reset().
+
+    image_keys  digests of the keys that may have signed the image; "same" stands for trusted_keys. None asks for no
+                signature in the image: then the manifest's alone vouches for its SHA-256
+    The other options are those of check() and OTA; size and sha256 are the manifest's.
+    """
+    from .ota import update
+
+    decision = check(
+        url,
+        trusted_keys=trusted_keys,
+        board=board,
+        variant=variant,
+        device_id=device_id,
+        wdt=options.get("wdt"),
+        **{name: options[name] for name in options if name not in _SESSION},
+    )
+    if not decision.update:
+        return None
+    if decision.encrypted and options.get("decrypt") is None:
+        raise OTAError(
+            OTAError.DECRYPT_KEY,
+            "the manifest says that the image is encrypted: give decrypt=EncryptedImage(...) with its key",
+        )
+    if not decision.encrypted and options.get("decrypt") is not None:
+        raise OTAError(
+            OTAError.NOT_ENCRYPTED,
+            "expected an encrypted image, as decrypt= was given; the manifest says that it is a plain one",
+        )
+    if isinstance(image_keys, str) and image_keys == "same":
+        image_keys = trusted_keys
+    if parse_url(decision.url)[:3] != parse_url(url)[:3]:
+        # Secrets stay with the host they were given for.
+        options.pop("headers", None)
+        options.pop("auth", None)
+    return update(
+        decision.url,
+        size=decision.size,
+        sha256=decision.sha256,
+        trusted_keys=image_keys,
+        **options,
+    )
+
+
+# -- the two files ----------------------------------------------------------------------------------
+
+
+# All of a small file; None when it is the one that is known.
+def _read(download, limit, known, feed):
+    download.feed = feed
+    try:
+        status = download.open(known=known)
+        if status == 304 and known:
+            return None
+        shown = download.url.split("?", 1)[0]
+        if status in (204, 304):
+            raise OTAError(
+                OTAError.MANIFEST,
+                "expected a file at %s, the server answered %d" % (shown, status),
+            )
+        total = download.total
+        data = bytearray(limit + 1 if total is None else min(total, limit + 1))
+        view = memoryview(data)
+        n = 0
+        while n < len(data):
+            got = download.readinto(view[n:])
+            if not got:
+                break
+            n += got
+        if n > limit:
+            raise OTAError(
+                OTAError.MANIFEST, "expected at most %d bytes at %s, more came" % (limit, shown)
+            )
+        return data if n == len(data) else data[:n]
+    finally:
+        download.close()
+
+
+def _verify(data, url, trusted, feed, options):
+    from .sign import verify_data
+
+    path, mark, query = url.split("#", 1)[0].partition("?")
+    download = Download(path + ".sig" + mark + query, **options)
+    try:
+        signature = _read(download, _SIGNATURE_LIMIT, None, feed)
+    except OTAError as e:
+        if e.code == OTAError.HTTP_STATUS and download.status in _MISSING:
+            raise OTAError(
+                OTAError.UNSIGNED,
+                "expected the manifest's signature at %s.sig, the server answered %d: make it with"
+                " `https-ota manifest --sign`" % (path, download.status),
+            )
+        raise
+    if feed:
+        feed()
+    verify_data(data, signature, trusted, "manifest")
+
+
+# -- replay and freeze ------------------------------------------------------------------------------
+
+
+# Both times are text of the same form: neither the epoch nor the size of integers matters.
+def _now():
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime()[:6])
+
+
+def _accept(release, expires):
+    """Raise OTAError for a signed manifest that has expired or is older than one before; else remember it."""
+    if expires != NEVER:
+        from .explain import clock_error
+
+        unset = clock_error("no expiry date")
+        if unset:
+            raise unset
+        now = _now()
+        if now >= expires:
+            raise OTAError(
+                OTAError.MANIFEST_EXPIRED,
+                "the manifest was good until %s, the board's clock says %s: sign a new one with"
+                " `https-ota manifest --update`" % (expires, now),
+            )
+    newest = 0
+    try:
+        nvs = NVS("https_ota")
+        try:
+            newest = nvs.get_i32("release")
+        except OSError:
+            pass  # the first
+        if release > newest:
+            nvs.set_i32("release", release)
+            nvs.commit()
+    except OSError:
+        pass  # a store that is full or worn out must not stop an update
+    if release < newest:
+        raise OTAError(
+            OTAError.MANIFEST_REPLAY,
+            "the manifest is of release %d, this board has seen release %d: an old file has come"
+            % (release, newest),
+        )
+
+
+# -- the other records ------------------------------------------------------------------------------
+
+
+def _failed():
+    digest = bytearray(32)
+    try:
+        n = NVS("https_ota").get_blob("failed", digest)
+    except OSError:
+        return None
+    return bytes(digest) if n == 32 else None
+
+
+# The validator of the manifest that gave nothing to do, if what decided then is as it was.
+def _known(ours):
+    record = bytearray(_RECORD + _MAX_VALIDATOR)
+    try:
+        n = NVS("https_ota").get_blob("etag", record)
+    except OSError:
+        return None
+    if n <= _RECORD or record[0] != 1 or record[1:9] != ours:
+        return None
+    expires = bytes(record[9:_RECORD]).decode()
+    if expires != NEVER:
+        from .explain import clock_error
+
+        if clock_error("") or _now() >= expires:
+            return None
+    return bytes(record[_RECORD:n])
+
+
+def _remember(record):
+    try:
+        nvs = NVS("https_ota")
+        if record is None:
+            nvs.erase_key("etag")
+        else:
+            nvs.set_blob("etag", record)
+        nvs.commit()
+    except OSError:
+        pass  # the next check reads the manifest again
