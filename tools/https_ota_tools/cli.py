@@ -11,6 +11,7 @@ from https_ota_tools import (
     encrypt,
     inspect,
     keygen,
+    manifest,
     mkflash,
     probe,
     push,
@@ -39,7 +40,7 @@ class Command(Protocol):
 COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
     *(keygen, sign, encrypt, decrypt, verify),
-    *(probe, ca),
+    *(manifest, probe, ca),
     *(push, status, serve),
 )
 

@@ -155,10 +155,7 @@ def sign(data: bytes, signers: Sequence[keys.Private], append: bool = False) -> 
     if len(digests) > MAX_BLOCKS:
         raise ToolError(f"an image has room for {MAX_BLOCKS} signatures, not for {len(digests)}")
     contents = data[:at].ljust(at, b"\xff")
-    sector = data[at : at + BLOCK_BYTES * len(found)]
-    sector += espsecure.generate_signature_block_using_private_key(
-        [io.BytesIO(keys.private_pem(key)) for key in signers], contents
-    )
+    sector = data[at : at + BLOCK_BYTES * len(found)] + sign_data(contents, signers)
     signed: bytes = contents + sector.ljust(SECTOR, b"\xff")
     made = blocks(signed, length)
     if [(b.key_digest, b.problem) for b in made] != [(digest, "") for digest in digests]:
@@ -166,6 +163,20 @@ def sign(data: bytes, signers: Sequence[keys.Private], append: bool = False) -> 
             "espsecure made a signature that does not verify: try another version of esptool"
         )
     return signed
+
+
+def sign_data(data: bytes, signers: Sequence[keys.Private]) -> bytes:
+    """Return a block with the signature of some bytes for each key, one after the other."""
+    made: bytes = espsecure.generate_signature_block_using_private_key(
+        [io.BytesIO(keys.private_pem(key)) for key in signers], data
+    )
+    return made
+
+
+def data_blocks(data: bytes, signature: bytes) -> list[Block]:
+    """Return the signatures in a file of blocks, as sign_data() makes them, judged by the data they are of."""
+    pieces = [signature[at : at + BLOCK_BYTES] for at in range(0, len(signature), BLOCK_BYTES)]
+    return [_judge(n, raw, data) for n, raw in enumerate(pieces)]
 
 
 def _refuse_bad_start(data: bytes, length: int, found: Sequence[Block], append: bool) -> None:

@@ -1,0 +1,346 @@
+"""`manifest`: a release as boards look for it: what to install, who may, until when, signed."""
+
+import argparse
+import datetime
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import esptool.targets
+
+from https_ota_tools import encimg, files, image, keys, output, release, releasecheck, sbv2, verify
+from https_ota_tools.errors import ToolError
+
+NAME = "manifest"
+HELP = "make, change or check the manifest of a release"
+
+_DAYS = 60
+_KEYS = ("board", "variant", "url", "encrypted")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to be released: its file, and what no image says of itself."""
+
+    path: Path
+    board: str = ""
+    variant: str = ""
+    url: str = ""
+    # What is downloaded, where that is not the image itself.
+    encrypted: Path | None = None
+
+
+def make(
+    sources: Sequence[Source],
+    number: int,
+    *,
+    version: str = "",
+    min_version: str = "",
+    rollout: int = 100,
+    expires: datetime.datetime | None = None,
+    notes: str = "",
+    url_prefix: str = "",
+    signed_images: bool = True,
+) -> bytes:
+    """Return the manifest of a release.
+
+    version: empty takes that of the images, which must be the same in all of them that have one.
+    signed_images: images without a signature are an error, as boards with `trusted_keys` refuse them.
+
+    Raises ToolError for images that can't be used or don't go together.
+    """
+    if not sources:
+        raise ToolError("expected at least one --file")
+    entries: list[dict[str, Any]] = []
+    versions: dict[str, Path] = {}
+    secure: dict[int, Path] = {}
+    for source in sources:
+        entry, found = _describe(source, url_prefix, signed_images)
+        if any(_same_boards(entry, e) for e in entries):
+            raise ToolError(
+                f"{source.path}: another file is for the same boards; give board= or variant="
+            )
+        entries.append(entry)
+        assert found.desc
+        secure.setdefault(found.desc.secure_version, source.path)
+        if found.desc.version:
+            versions.setdefault(found.desc.version, source.path)
+    if version:
+        versions.setdefault(version, Path("--version"))
+    for what, values in (("version", versions), ("secure version", secure)):
+        if len(values) > 1:
+            said = ", ".join(f"{path} has {value}" for value, path in values.items())
+            raise ToolError(f"the images of a release have one {what}: {said}")
+    made: dict[str, Any] = {"release": number, "version": next(iter(versions), "")}
+    if expires:
+        made["expires"] = release.time_text(expires)
+    if min_version:
+        made["min_version"] = min_version
+    if any(secure):
+        made["secure_version"] = next(iter(secure))
+    made["rollout"] = rollout
+    if notes:
+        made["notes"] = notes
+    made["files"] = entries
+    return release.encode(made)
+
+
+def change(
+    data: bytes,
+    *,
+    rollout: int | None = None,
+    expires: datetime.datetime | None = None,
+    notes: str | None = None,
+) -> bytes:
+    """Return a manifest with some fields changed; the release stays the same. Raises ToolError for values that can't be."""
+    release.parse(data)
+    found = release.load(data)
+    if rollout is not None:
+        found["rollout"] = rollout
+    if expires is not None:
+        found["expires"] = release.time_text(expires)
+    if notes is not None:
+        found["notes"] = notes
+    return release.encode(found)
+
+
+def write(path: Path, data: bytes, key_paths: Sequence[Path]) -> list[sbv2.Block]:
+    """Write a manifest and its signature. Returns the blocks of the signature, none without keys.
+
+    Raises ToolError if a key can't sign, or a file can't be written.
+    """
+    signature_path = release.signature_path(path)
+    keys.refuse_to_replace(path, key_paths)
+    keys.refuse_to_replace(signature_path, key_paths)
+    if path.exists():
+        old = files.read(path)
+        # Servers make ETags of size and time, and the time may be one that a build always sets: boards that ask for
+        # what has changed would not see it.
+        if len(old) == len(data) and old != data:
+            data += b"\n"
+    if not key_paths:
+        if signature_path.exists():
+            raise ToolError(
+                f"{signature_path} would not fit the new manifest: give --sign, or remove it"
+            )
+        files.write(path, data)
+        return []
+    before = None
+    if path.exists() and signature_path.exists():
+        before = (old, files.read(signature_path))
+    signature = release.sign(data, [keys.load_private(p) for p in key_paths], before)
+    files.write(signature_path, signature)
+    files.write(path, data)
+    return sbv2.data_blocks(data, signature)
+
+
+def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any], image.Image]:
+    data = files.read(source.path)
+    try:
+        found = image.load_app(data)
+    except ToolError as e:
+        raise ToolError(f"{source.path}: {e}") from e
+    blocks = sbv2.blocks(data, found.length)
+    for block in blocks:
+        if block.problem:
+            raise ToolError(f"{source.path}: signature block {block.number}: {block.problem}")
+    if signed and not blocks:
+        raise ToolError(
+            f"{source.path} is not signed: boards with trusted_keys refuse it; sign it with `https-ota sign`, or say "
+            "--unsigned-images when your boards say image_keys=None"
+        )
+    sent = source.encrypted or source.path
+    if source.encrypted and not encimg.is_encrypted(files.read(sent)):
+        raise ToolError(f"{sent}: expected an encrypted image, another file came")
+    entry: dict[str, Any] = {"chip": esptool.targets.CHIP_DEFS[found.chip].CHIP_NAME}
+    if source.board:
+        entry["board"] = source.board
+    if source.variant:
+        entry["variant"] = source.variant
+    entry["url"] = source.url or prefix + sent.name
+    entry["size"] = len(data)
+    entry["sha256"] = hashlib.sha256(data).hexdigest()
+    if source.encrypted:
+        entry["encrypted"] = True
+    return entry, found
+
+
+def _same_boards(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a.get(name) == b.get(name) for name in ("chip", "board", "variant"))
+
+
+def _source(text: str) -> Source:
+    """Return what `APP.bin,board=B,...` says. Raises argparse.ArgumentTypeError for keys that are unknown."""
+    name, *rest = re.split(r",(?=[a-z]+=)", text)
+    given = dict(part.split("=", 1) for part in rest)
+    for key in given:
+        if key not in _KEYS:
+            raise argparse.ArgumentTypeError(f"{key}=: expected {', '.join(_KEYS)}")
+    encrypted = Path(given["encrypted"]) if given.get("encrypted") else None
+    return Source(
+        Path(name),
+        given.get("board", ""),
+        given.get("variant", ""),
+        given.get("url", ""),
+        encrypted,
+    )
+
+
+def _refuse_going_back(path: Path, data: bytes) -> None:
+    """Raise ToolError if boards would take the manifest in `data` for a replay of that at `path`."""
+    if not path.exists():
+        return
+    try:
+        old = release.parse(files.read(path))
+    except ToolError:
+        return  # no manifest, so no board has accepted it
+    new = release.parse(data)
+    if new.release < old.release or (new.release == old.release and new.version != old.version):
+        raise ToolError(
+            f"{path} is of release {old.release} ({old.version}): boards that have seen it refuse a lower one; "
+            f"expected --release {old.release + 1} or more"
+        )
+
+
+def _require_signature(path: Path, data: bytes, key_paths: Sequence[Path]) -> None:
+    """Raise ToolError unless one of these keys signed the manifest: else whoever changed it gets it signed."""
+    signature_path = release.signature_path(path)
+    if not key_paths:
+        return
+    trusted = [sbv2.key_digest(keys.load_private(p).public_key()) for p in key_paths]
+    verdict = releasecheck.check_signature(data, files.read(signature_path), trusted)
+    if verdict.verdict is not image.Verdict.VALID:
+        raise ToolError(
+            f"{signature_path} is not the signature of {path} by this key, so it may have been changed; "
+            f"make it anew from the images ({verdict.detail})"
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--file",
+        type=_source,
+        action="append",
+        metavar="APP.bin[,board=B][,variant=V][,url=U][,encrypted=FILE]",
+        help="make a manifest: an image as it ends in the flash, and its encrypted form if that is downloaded",
+    )
+    what.add_argument(
+        "--update", type=Path, metavar="MANIFEST", help="change a manifest and sign it anew"
+    )
+    what.add_argument(
+        "--check",
+        type=Path,
+        metavar="MANIFEST",
+        help="check a manifest, its signature and its files",
+    )
+    parser.add_argument("--release", type=int, metavar="N", help="higher than any before it")
+    parser.add_argument(
+        "--version", default="", help="of the firmware; by default that in the images"
+    )
+    parser.add_argument("--min-version", default="", help="the lowest to upgrade from")
+    parser.add_argument("--rollout", type=int, metavar="PERCENT", help="of the boards (100)")
+    parser.add_argument(
+        "--expires-days",
+        type=int,
+        metavar="DAYS",
+        help=f"until boards stop to believe it ({_DAYS}); 0: never",
+    )
+    parser.add_argument("--notes", help="for people")
+    parser.add_argument(
+        "--url-prefix", default="", help="what precedes the names of the files in their URLs"
+    )
+    parser.add_argument(
+        "--unsigned-images", action="store_true", help="allow images without a signature"
+    )
+    parser.add_argument(
+        "--sign",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="KEY.pem",
+        help=f"private key, up to {sbv2.MAX_BLOCKS} of them",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="MANIFEST",
+        help="file to write; its signature gets .sig",
+    )
+    parser.add_argument(
+        "--trusted",
+        action="append",
+        default=[],
+        metavar="DIGEST|PUBLIC.pem",
+        help="with --check: one of the boards' trusted_keys, or the public key",
+    )
+    parser.add_argument(
+        "--dir", type=Path, metavar="DIR", help="with --check: where the files are (beside it)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the command: 0, or 1 if --check found something wrong."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if args.check:
+        return _run_check(args, now)
+    if args.expires_days is not None and not 0 <= args.expires_days <= 36500:
+        raise ToolError(f"--expires-days: expected 0 to 36500, came {args.expires_days}")
+    expires = None
+    if args.expires_days or (args.expires_days is None and args.file):
+        expires = now + datetime.timedelta(days=args.expires_days or _DAYS)
+    if args.update:
+        path = args.output or args.update
+        old = files.read(args.update)
+        _require_signature(args.update, old, args.sign)
+        data = change(old, rollout=args.rollout, expires=expires, notes=args.notes)
+    else:
+        path = args.output
+        if path is None or args.release is None:
+            raise ToolError("expected --release and -o with --file")
+        data = make(
+            args.file,
+            args.release,
+            version=args.version,
+            min_version=args.min_version,
+            rollout=100 if args.rollout is None else args.rollout,
+            expires=expires,
+            notes=args.notes or "",
+            url_prefix=args.url_prefix,
+            signed_images=bool(args.sign) and not args.unsigned_images,
+        )
+        _refuse_going_back(path, data)
+    blocks = write(path, data, args.sign)
+    data = files.read(path)
+    made = release.parse(data)
+    print(
+        f"{path}: release {made.release}, version {made.version or '(none)'}, {len(data)} bytes, "
+        f"for {made.rollout} % of the boards"
+    )
+    for b in blocks:
+        words = "of the manifest that it replaces" if b.problem else f"key digest {b.key_digest}"
+        print(f"{release.signature_path(path)}: block {b.number}: {b.scheme}, {words}")
+    if blocks:
+        print("publish the images first, then the signature, then the manifest")
+    return 0
+
+
+def _run_check(args: argparse.Namespace, now: datetime.datetime) -> int:
+    signature_path = release.signature_path(args.check)
+    checks = releasecheck.check(
+        files.read(args.check),
+        files.read(signature_path) if signature_path.exists() else None,
+        [verify.key_digest(given) for given in args.trusted],
+        args.dir or args.check.parent,
+        now,
+    )
+    console = output.console()
+    output.show_checks(checks, console)
+    bad = any(c.verdict is image.Verdict.INVALID for c in checks)
+    console.print(f"\nthis manifest {'must not' if bad else 'can'} be published")
+    return 1 if bad else 0

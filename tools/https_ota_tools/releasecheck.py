@@ -1,0 +1,114 @@
+"""Checks of a release as it lies on the server: the manifest, its signature, its files."""
+
+import datetime
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import esptool.targets
+
+from https_ota_tools import encimg, files, image, release, sbv2
+from https_ota_tools.errors import ToolError
+
+
+def check(
+    data: bytes,
+    signature: bytes | None,
+    trusted: Collection[str],
+    folder: Path,
+    now: datetime.datetime,
+) -> list[image.Check]:
+    """Check a manifest, its signature and the files that it names, as far as they are in a folder.
+
+    trusted: digests of keys, one of which must have signed it; without any, any key will do.
+    """
+    checks = [check_signature(data, signature, trusted)]
+    try:
+        manifest = release.parse(data)
+    except ToolError as e:
+        return [image.Check("manifest", image.Verdict.INVALID, str(e)), *checks]
+    words = (
+        f"release {manifest.release}, version {manifest.version or '(none)'}, {len(data)} bytes"
+    )
+    words += f", for {manifest.rollout} % of the boards"
+    checks.insert(0, image.Check("manifest", image.Verdict.VALID, words))
+    if manifest.expires is None:
+        detail = "never: whoever can answer in the server's place can hold a fleet at this release"
+        checks.append(image.Check("expires", image.Verdict.ABSENT, detail))
+    else:
+        late = now >= manifest.expires
+        detail = f"{'expired' if late else 'good until'} {release.time_text(manifest.expires)}"
+        checks.append(
+            image.Check("expires", image.Verdict.INVALID if late else image.Verdict.VALID, detail)
+        )
+    if not manifest.files:
+        checks.append(image.Check("files", image.Verdict.INVALID, "none: no board finds one"))
+    checks += [_check_file(file, manifest, folder) for file in manifest.files]
+    return checks
+
+
+def check_signature(data: bytes, signature: bytes | None, trusted: Collection[str]) -> image.Check:
+    """Return the check of a manifest's signature, None if there is none, that boards with these `trusted_keys` make."""
+    if signature is None:
+        verdict = image.Verdict.INVALID if trusted else image.Verdict.ABSENT
+        return image.Check("signature", verdict, "none: boards with trusted_keys refuse it")
+    if not 0 < len(signature) <= sbv2.MAX_BLOCKS * sbv2.BLOCK_BYTES or (
+        len(signature) % sbv2.BLOCK_BYTES
+    ):
+        detail = f"expected 1 to {sbv2.MAX_BLOCKS} blocks of {sbv2.BLOCK_BYTES} bytes, came {len(signature)} bytes"
+        return image.Check("signature", image.Verdict.INVALID, detail)
+    found = sbv2.data_blocks(data, signature)
+    good = [b for b in found if b.good and (not trusted or b.key_digest in trusted)]
+    if good:
+        said = ", ".join(f"{b.scheme} by the key {b.key_digest}" for b in good)
+        return image.Check("signature", image.Verdict.VALID, said)
+    said = "; ".join(
+        f"block {b.number}: " + (b.problem or f"the key {b.key_digest} is not trusted")
+        for b in found
+    )
+    return image.Check("signature", image.Verdict.INVALID, said)
+
+
+def _check_file(file: release.File, manifest: release.Manifest, folder: Path) -> image.Check:
+    parts = urlsplit(file.url)
+    name = unquote(parts.path)
+    # Of one that lies elsewhere, a copy in the folder.
+    path = folder / (Path(name).name if parts.netloc or name.startswith("/") else name)
+    name = f"file for {file.kind}"
+    try:
+        problem, detail = _judge_file(file, manifest, files.read(path))
+    except ToolError as e:
+        problem, detail = str(e), ""
+    if problem:
+        return image.Check(name, image.Verdict.INVALID, f"{path}: {problem}")
+    if detail:
+        return image.Check(name, image.Verdict.ABSENT, f"{path}: {detail}")
+    return image.Check(name, image.Verdict.VALID, f"{path}, {file.size} bytes")
+
+
+# What is wrong with it, and what could not be checked.
+def _judge_file(file: release.File, manifest: release.Manifest, data: bytes) -> tuple[str, str]:
+    if file.encrypted:
+        if not encimg.is_encrypted(data):
+            return "expected an encrypted image, another file came", ""
+        length = encimg.parse(data).length
+        if length != file.size:
+            return f"expected an image of {file.size} bytes in it, came one of {length}", ""
+        return "", "encrypted, so its SHA-256 was not checked"
+    if len(data) != file.size:
+        return f"expected {file.size} bytes, came {len(data)}", ""
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        return f"expected SHA-256 {file.sha256}, came {digest}", ""
+    found = image.load_app(data)
+    chip = esptool.targets.CHIP_DEFS[found.chip].CHIP_NAME
+    if file.chip != found.chip_id and str(file.chip).lower().replace("-", "") != found.chip:
+        return f"it is for {chip}, the manifest says {file.kind}", ""
+    assert found.desc
+    if found.desc.version and found.desc.version != manifest.version:
+        return f"expected version {manifest.version}, came {found.desc.version}", ""
+    if found.desc.secure_version != manifest.secure_version:
+        came = found.desc.secure_version
+        return f"expected secure version {manifest.secure_version}, came {came}", ""
+    return "", ""
