@@ -13,6 +13,7 @@
 #     board, variant  optional: only for boards that say they are such; the file with the most of these wins
 #     url             absolute, or relative to where the manifest came from, after redirects
 #     size, sha256    bytes and 64 hex digits, of the image that ends in the flash, with its signature
+#     elf_sha256      optional: 64 hex digits from the image's descriptor; a board that went back from it is told
 #     encrypted       optional: true when what is downloaded is an encrypted image
 
 from binascii import unhexlify
@@ -112,7 +113,7 @@ class Manifest:
 def decide(manifest, base, running, board, variant, device_id, failed, feed=None):
     """The Decision on a Manifest that came from the URL `base`, for the board that runs `running` (an ImageInfo).
 
-    failed  SHA-256 of the image that this board went back from, or None
+    failed  app_elf_sha256 of the image that this board went back from, or None
     feed    called at least once a sector when the running firmware must be read: for a watchdog
     Raises OTAError: MANIFEST, NO_FILE, SECURE_VERSION.
     """
@@ -120,6 +121,8 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
     size = _number(file, "size", 1, _MAX_SIZE)
     digest = _digest(_get(file, "sha256", str))
     encrypted = _get(file, "encrypted", bool, False)
+    elf = _get(file, "elf_sha256", str, "")
+    failed = failed is not None and elf != "" and equal(failed, _digest(elf))
     url = join_url(base, _get(file, "url", str))
     try:
         parse_url(url)
@@ -158,7 +161,7 @@ def _reason(manifest, size, digest, running, device_id, failed, feed):
             return Decision.OLDER, "is older than the running %s" % running.version
     elif _runs(size, digest, feed):
         return Decision.UP_TO_DATE, "is what runs"
-    if failed is not None and equal(failed, digest):
+    if failed:
         return Decision.FAILED, "is what this board went back from"
     if least and (not own or own < least_key):
         return (

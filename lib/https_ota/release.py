@@ -11,7 +11,6 @@
 #   "release"  the highest that was accepted in a signed manifest
 #   "etag"     the last check came to "nothing to do": 1, 8 bytes of a SHA-256 over all that decided besides the
 #              manifest, `expires`, the manifest's validator
-#   "failed"   read only: SHA-256 of the image that this board went back from
 
 import time
 from hashlib import sha256
@@ -32,17 +31,28 @@ _MAX_VALIDATOR = const(128)
 # What a server answers for a file that is not there; S3 says 403.
 _MISSING = (403, 404, 410)
 # Options of OTA that are of no use for a manifest.
-_SESSION = "decrypt check event progress resume verify_spi_mode buffer bulk_erase wlan wdt".split()
+_SESSION = (
+    "decrypt check event progress resume retry_failed verify_spi_mode buffer bulk_erase wlan wdt"
+).split()
 
 
 def check(
-    url, *, trusted_keys=None, board=None, variant=None, device_id=None, wdt=None, **options
+    url,
+    *,
+    trusted_keys=None,
+    board=None,
+    variant=None,
+    device_id=None,
+    retry_failed=False,
+    wdt=None,
+    **options,
 ):
     """Read the release manifest at `url` and return a Decision: whether this board should install it.
 
     trusted_keys  digests of the keys that may have signed it, see sign.trusted_digests(); None asks for no signature
     board, variant  which files are for this board besides those for every board with its chip
     device_id     bytes or str that decide when its turn in a staged rollout comes; None is machine.unique_id()
+    retry_failed  True wants an image again that was rolled back on this board
     wdt           a machine.WDT to feed; its timeout must be longer than timeout_s
     The other options are those of download.Download.
 
@@ -63,7 +73,11 @@ def check(
         device_id = device_id.encode()
     feed = wdt.feed if wdt else None
     running = running_info()
-    failed = _failed()
+    failed = None
+    if not retry_failed:
+        from .outcome import failed as find_failed
+
+        failed = find_failed()
     # When one of these is another, a 304 is no answer.
     ours = (
         url.split("?", 1)[0],
@@ -130,6 +144,7 @@ def update_from(
         board=board,
         variant=variant,
         device_id=device_id,
+        retry_failed=options.get("retry_failed", False),
         wdt=options.get("wdt"),
         **{name: options[name] for name in options if name not in _SESSION},
     )
@@ -258,15 +273,6 @@ def _accept(release, expires):
 
 
 # -- the other records ------------------------------------------------------------------------------
-
-
-def _failed():
-    digest = bytearray(32)
-    try:
-        n = NVS("https_ota").get_blob("failed", digest)
-    except OSError:
-        return None
-    return bytes(digest) if n == 32 else None
 
 
 # The validator of the manifest that gave nothing to do, if what decided then is as it was.

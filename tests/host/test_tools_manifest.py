@@ -93,6 +93,7 @@ def test_manifest(command, tmp_path, keys, signed_app):
                 "url": "https://cdn.example/v7/app.bin",
                 "size": len(signed_app),
                 "sha256": hashlib.sha256(signed_app).hexdigest(),
+                "elf_sha256": signed_app[0xB0:0xD0].hex(),
             }
         ],
     }
@@ -385,6 +386,7 @@ def test_check_compares_the_image(command, tmp_path, signed_app):
         "expected secure version 1, came 0": {"secure_version": 1},
         "none: no board finds one": {"files": []},
         "expected an encrypted image": {"files": [file | {"encrypted": True}]},
+        "expected the ELF's SHA-256": {"files": [file | {"elf_sha256": "00" * 32}]},
         "expected SHA-256": {"files": [file | {"sha256": "00" * 32}]},
     }.items():
         (tmp_path / "m.json").write_text(json.dumps(found | change))

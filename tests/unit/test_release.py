@@ -8,7 +8,16 @@ from struct import pack
 
 from esp32 import NVS, Partition
 from fakenet import Net, fails, raises, use, use_tls
-from https_ota import Decision, OTAError, check, explain, release, running_info, update_from
+from https_ota import (
+    Decision,
+    OTAError,
+    check,
+    explain,
+    outcome,
+    release,
+    running_info,
+    update_from,
+)
 from https_ota import decide as decisions
 from https_ota.decide import Manifest
 from https_ota.sign import verify_data
@@ -25,7 +34,7 @@ GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
 
 
 def forget(*keys):
-    for key in keys or ("release", "etag", "failed", "floor"):
+    for key in keys or ("release", "etag", "floor"):
         try:
             NVS("https_ota").erase_key(key)
         except OSError:
@@ -461,16 +470,29 @@ def test_secure_version():
     forget()
 
 
+def went_back_from(sha):
+    """Let this be what outcome.py finds."""
+    outcome.failed = lambda: sha
+
+
 def test_release_that_this_board_went_back_from():
     forget()
-    data = manifest()
+    file = entry()
+    file["elf_sha256"] = hexlify(bytes(range(32))).decode()
+    data = manifest([file])
+    went_back_from(None)
     assert decide(data).update
-    NVS("https_ota").set_blob("failed", sha256(firmware()).digest())
+    went_back_from(bytes(range(32)))
     d = decide(data)
     assert d.reason == Decision.FAILED and not d.update
-    NVS("https_ota").set_blob("failed", bytes(32))
+    assert decide(data, retry_failed=True).update
+    # A manifest need not tell; the session finds out from the image.
+    assert decide(manifest()).update
+    went_back_from(bytes(32))
     assert decide(data).update
-    forget()
+    file["elf_sha256"] = "ab"
+    refused(OTAError.MANIFEST, manifest([file]))
+    went_back_from(None)
 
 
 # -- rollout
@@ -719,14 +741,14 @@ def test_whatever_decided_ends_the_silence():
         forget()
         poll(answer(nothing_to_do()))
         url = change.pop("url", URL)
-        if "failed" in change:
-            NVS("https_ota").set_blob("failed", change.pop("failed"))
+        went_back_from(change.pop("failed", None))
         if change.pop("running", 0):
             release.running_info = another_build
         try:
             _, sent = poll(answer(nothing_to_do()), url=url, **change)
         finally:
             release.running_info = running_info
+            went_back_from(None)
         assert b"If-None-Match" not in sent[0]
     forget()
 

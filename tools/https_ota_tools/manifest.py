@@ -163,6 +163,9 @@ def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any]
     entry["url"] = source.url or prefix + sent.name
     entry["size"] = len(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
+    assert found.desc  # load_app() takes nothing without
+    if found.desc.app_elf_sha256.strip("0"):
+        entry["elf_sha256"] = found.desc.app_elf_sha256
     if source.encrypted:
         entry["encrypted"] = True
     return entry, found

@@ -34,6 +34,7 @@ class File:
     url: str
     size: int
     sha256: str
+    elf_sha256: str
     encrypted: bool
 
     @property
@@ -147,6 +148,9 @@ def _file(entry: object) -> File:
     sha256 = _get(entry, "sha256", str)
     if not re.fullmatch("[0-9A-Fa-f]{64}", sha256):
         raise _bad(f"sha256: expected 64 hex digits, came {sha256[:80]!r}")
+    elf_sha256 = _get(entry, "elf_sha256", str, "")
+    if elf_sha256 and not re.fullmatch("[0-9A-Fa-f]{64}", elf_sha256):
+        raise _bad(f"elf_sha256: expected 64 hex digits, came {elf_sha256[:80]!r}")
     return File(
         chip,
         _get(entry, "board", str, ""),
@@ -154,6 +158,7 @@ def _file(entry: object) -> File:
         _url(_get(entry, "url", str)),
         _number(entry, "size", 1, MAX_IMAGE),
         sha256.lower(),
+        elf_sha256.lower(),
         _get(entry, "encrypted", bool, False),
     )
 

@@ -106,6 +106,9 @@ def _judge_file(file: release.File, manifest: release.Manifest, data: bytes) -> 
     if file.chip != found.chip_id and str(file.chip).lower().replace("-", "") != found.chip:
         return f"it is for {chip}, the manifest says {file.kind}", ""
     assert found.desc
+    if file.elf_sha256 and file.elf_sha256 != found.desc.app_elf_sha256:
+        elf = found.desc.app_elf_sha256
+        return f"expected the ELF's SHA-256 {file.elf_sha256}, came {elf}", ""
     if found.desc.version and found.desc.version != manifest.version:
         return f"expected version {manifest.version}, came {found.desc.version}", ""
     if found.desc.secure_version != manifest.secure_version:
