@@ -4,7 +4,7 @@
 # bounds: the class does. Each loop has a plain-Python twin in the tests.
 #
 # A viper int has 32 bits on the chip and 64 on the x64 port. Words are kept so that what is above bit 31
-# never comes down again: a shift to the right is always masked. No literal may exceed 2**30.
+# never comes down again: a shift to the right is always masked. No literal may exceed 2**30. Stores as in hot.py.
 
 from struct import pack_into
 
@@ -67,7 +67,9 @@ def counters(out: ptr32, n: int, block: ptr32):
         out[i + 3] = (c & 255) << 24 | (c & 0xFF00) << 8 | (c >> 8 & 0xFF00) | (c >> 24 & 255)
         i += 4
         c += 1
-    block[3] = (c & 255) << 24 | (c & 0xFF00) << 8 | (c >> 8 & 0xFF00) | (c >> 24 & 255)
+    ptr32(int(block) + 12)[0] = (
+        (c & 255) << 24 | (c & 0xFF00) << 8 | (c >> 8 & 0xFF00) | (c >> 24 & 255)
+    )
 
 
 # GHASH, 4 bits at a time. In GCM the first bit of a block is the coefficient of x**0, so that times x is
@@ -195,9 +197,15 @@ def absorb(state, pos: int, buf, at: int, n: int):
         a0 ^= a4 ^ w0 ^ w0 >> 1 ^ w0 >> 6
         a1 ^= a4 << 31 ^ a4 << 30 ^ a4 << 25
         y[0] = (a0 & 255) << 24 | (a0 & 0xFF00) << 8 | (a0 >> 8 & 0xFF00) | (a0 >> 24 & 255)
-        y[1] = (a1 & 255) << 24 | (a1 & 0xFF00) << 8 | (a1 >> 8 & 0xFF00) | (a1 >> 24 & 255)
-        y[2] = (a2 & 255) << 24 | (a2 & 0xFF00) << 8 | (a2 >> 8 & 0xFF00) | (a2 >> 24 & 255)
-        y[3] = (a3 & 255) << 24 | (a3 & 0xFF00) << 8 | (a3 >> 8 & 0xFF00) | (a3 >> 24 & 255)
+        ptr32(int(y) + 4)[0] = (
+            (a1 & 255) << 24 | (a1 & 0xFF00) << 8 | (a1 >> 8 & 0xFF00) | (a1 >> 24 & 255)
+        )
+        ptr32(int(y) + 8)[0] = (
+            (a2 & 255) << 24 | (a2 & 0xFF00) << 8 | (a2 >> 8 & 0xFF00) | (a2 >> 24 & 255)
+        )
+        ptr32(int(y) + 12)[0] = (
+            (a3 & 255) << 24 | (a3 & 0xFF00) << 8 | (a3 >> 8 & 0xFF00) | (a3 >> 24 & 255)
+        )
 
 
 def erase(buf):

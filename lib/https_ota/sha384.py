@@ -104,7 +104,7 @@ class SHA384:
 
 
 # In the rounds, `v` is at the place for the new `a`, with the eight variables a to h behind it: the new `e`
-# takes the place of `d`. A carry shows as a sum below what was added.
+# takes the place of `d`. A carry shows as a sum below what was added. Stores as in hot.py.
 @micropython.viper
 def _compress(work: ptr32, m: uint, buf: ptr8, at: int, n: int):
     p = int(buf) + at
@@ -139,8 +139,8 @@ def _compress(work: ptr32, m: uint, buf: ptr8, at: int, n: int):
             y = (y + c) & m
             if y < c:
                 x += 1
-            w[32] = int(x)
-            w[33] = int(y)
+            ptr32(int(w) + 128)[0] = int(x)
+            ptr32(int(w) + 132)[0] = int(y)
             w = ptr32(int(w) + 8)
         v = ptr32(int(work) + 1344 + 632)
         for i in range(16):
@@ -176,8 +176,8 @@ def _compress(work: ptr32, m: uint, buf: ptr8, at: int, n: int):
             hi = uint(v[8]) + x
             if c < y:
                 hi += 1
-            v[8] = int(hi)
-            v[9] = int(c)
+            ptr32(int(v) + 32)[0] = int(hi)
+            ptr32(int(v) + 36)[0] = int(c)
             # a = t + S0(a) + maj(a, b, c)
             hi = uint(v[2])
             lo = uint(v[3])
@@ -194,7 +194,7 @@ def _compress(work: ptr32, m: uint, buf: ptr8, at: int, n: int):
             if y < c:
                 x += 1
             v[0] = int(x)
-            v[1] = int(y)
+            ptr32(int(v) + 4)[0] = int(y)
             v = ptr32(int(v) - 8)
             w = ptr32(int(w) + 8)
         for i in range(0, 16, 2):
