@@ -77,3 +77,25 @@ def test_chip_that_is_none(tmp_path):
     board = board_of(tmp_path, "esp32c3")
     message = board.fail("import esp32", SIM_CHIP="esp8266")
     assert message.startswith("ValueError: SIM_CHIP=esp8266: one of esp32 esp32c2 ")
+
+
+PINS = """
+import machine, time
+from machine import Pin
+if machine.reset_cause() == machine.PWRON_RESET:
+    up, down, held = Pin(4, Pin.IN, Pin.PULL_UP), Pin(5, Pin.IN, Pin.PULL_DOWN), Pin(6, Pin.IN, Pin.PULL_UP)
+    out = Pin(7, Pin.OUT, value=1)
+    print(up.value(), down(), held(), out(), Pin(7)())
+    out.off()
+    print(out())
+    while not held():
+        pass
+    print(time.ticks_ms() - machine._started >= 300)
+    machine.reset()
+print(Pin(6, Pin.IN, Pin.PULL_UP)())
+"""
+
+
+def test_pins_and_a_button_that_is_held(tmp_path):
+    board = board_of(tmp_path, "esp32c3")
+    assert board.run(PINS, SIM_HOLD="6:300") == "1 0 0 1 1\n0\nTrue\n1\n"

@@ -1,4 +1,4 @@
-# The machine module of the SIM board: resets, watchdog, timers, clock, eFuse registers.
+# The machine module of the SIM board: resets, watchdog, timers, pins, clock, eFuse registers.
 import os
 import time
 import _sim
@@ -79,6 +79,51 @@ class Timer:
 
     def deinit(self):
         _sim.timer(self._id, 0, 0, None, None)
+
+
+# SIM_HOLD=pin:ms is a button to ground, held from power-on for so long; the next start is nobody's press.
+_started = time.ticks_ms()
+_held, _, _held_ms = (os.getenv("SIM_HOLD") or "-1:0").partition(":")
+_held, _held_ms = int(_held), int(_held_ms) if _sim.cause() == PWRON_RESET else 0
+
+
+# Nothing else is connected: an input reads as its pull says, an output as it was set.
+class Pin:
+    IN = 1
+    OUT = 3
+    OPEN_DRAIN = 7
+    PULL_DOWN = 1
+    PULL_UP = 2
+
+    _levels = {}
+
+    def __init__(self, id, mode=-1, pull=-1, *, value=None):
+        if not 0 <= id < 49:
+            raise ValueError("invalid pin")
+        self._id = id
+        self.init(mode, pull, value=value)
+
+    def init(self, mode=-1, pull=-1, *, value=None):
+        if mode != -1 or pull != -1:
+            self._levels[self._id] = int(pull == self.PULL_UP)
+        if value is not None:
+            self.value(value)
+
+    def value(self, level=None):
+        if level is not None:
+            self._levels[self._id] = int(bool(level))
+            return None
+        if self._id == _held and time.ticks_diff(time.ticks_ms(), _started) < _held_ms:
+            return 0
+        return self._levels.get(self._id, 0)
+
+    __call__ = value
+
+    def on(self):
+        self.value(1)
+
+    def off(self):
+        self.value(0)
 
 
 class RTC:
