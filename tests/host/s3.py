@@ -95,6 +95,8 @@ class S3(Server):
         query = environ["QUERY_STRING"]
         if environ["REQUEST_METHOD"] != "GET" or query not in self._issued:
             return _refuse(start_response, "SignatureDoesNotMatch", "The signature does not match")
+        if "HTTP_AUTHORIZATION" in environ:
+            return _refuse(start_response, "InvalidArgument", "Only one auth mechanism allowed")
         fields = dict(urllib.parse.parse_qsl(query))
         made = datetime.datetime.strptime(fields["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
         age = datetime.datetime.now(datetime.UTC) - made

@@ -35,9 +35,9 @@ CHUNKED = "sub_filter_types *; sub_filter 'text that no firmware has' '';"
 NO_RANGES = "max_ranges 0;"
 
 
-def wait_for(ready: Callable[[], object]) -> None:
+def wait_for(ready: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
     """Wait until something that another process or thread does has happened."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     pause = threading.Event()
     while not ready():
         pause.wait(0.005)
