@@ -1,0 +1,52 @@
+# main.py: an application that keeps its new firmware once that works, and updates when a file asks for it:
+#
+#     mpremote touch :update
+
+import machine
+import network
+import os
+import time
+
+import https_ota
+
+URL = "https://example.com/micropython.bin"
+CA_FILE = "ca.pem"  # https-ota ca https://example.com -o ca.pem
+FLAG_FILE = "update"
+EVERY_S = 10
+TRIAL_S = 120
+
+
+def start():
+    # Whatever the device can't do without. What a new firmware gets wrong here is undone by guard().
+    if not network.WLAN(network.STA_IF).isconnected():
+        raise OSError("no Wi-Fi")
+
+
+def work():
+    pass  # read sensors, switch relays ...
+
+
+def asked_for():
+    return FLAG_FILE in os.listdir()
+
+
+def update():
+    try:
+        info = https_ota.update(URL, cadata=open(CA_FILE).read())
+    except (https_ota.OTAError, OSError) as e:
+        print("no update:", e)  # nothing has changed, the application goes on
+        info = None
+    os.remove(FLAG_FILE)  # only now: after a power failure within the update it goes on
+    if info:
+        machine.reset()
+
+
+https_ota.guard(TRIAL_S)  # a new firmware has so many seconds to reach confirm()
+start()
+https_ota.confirm()
+print("running", https_ota.running_info().version)
+while True:
+    work()
+    if asked_for():
+        update()
+    time.sleep(EVERY_S)
