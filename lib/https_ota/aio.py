@@ -115,7 +115,11 @@ class OTA:
         return self._events.pop(0)
 
     async def _first(self):
-        self._next = self._more if await self.begin() is not None else None
+        self._next = None
+        if await self.begin() is not None:
+            self._next = self._more
+        elif self._ota.refusal:
+            raise self._ota.refusal
 
     async def _more(self):
         if not await self.perform():

@@ -99,6 +99,20 @@ asyncio.run(main())
     assert lines[-2:] == ["UPDATE_BOOT_PARTITION ota_1", "FINISH True"]
 
 
+def test_refusal_is_raised_here_too(board, nginx):
+    """It ran, nobody confirmed it, the board went back."""
+    url = nginx.url("app.bin")
+    board.update(url)
+    assert [board.running().version for _ in range(2)] == ["2.0.0", "1.0.0"]
+    message = board.fail(f"""{START}
+async def main():
+    async for event, value in aio.OTA({url!r}, cadata=open("ca.pem").read()):
+        pass
+asyncio.run(main())
+""")
+    assert message.startswith("OTAError: FAILED_BEFORE: ")
+
+
 CANCEL = """
 far = 0
 def progress(done, total):
