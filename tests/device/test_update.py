@@ -3,11 +3,13 @@
 import images
 import pytest
 from board import ABORTED, PENDING_VERIFY, VALID
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from https_ota_tools import authority, link
+from https_ota_tools import authority, encimg, keys, link, sbv2
 
 # The codes of OTAError that are expected here.
 CERT_CA, CHIP, CHECKSUM, TOO_BIG, DIGEST = 13, 32, 38, 35, 39
+TAG, UNSIGNED, UNKNOWN_KEY = 62, 70, 73
 
 SAVED = 64 * 1024  # every so many bytes the record for going on is written
 
@@ -128,7 +130,63 @@ def test_without_options_nothing_is_downloaded(device, settled, network):
 
 
 # --- signed and encrypted images -----------------------------------------------------------------
-# Here belong: an image signed by a trusted key is taken, one by another key is refused; an encrypted
-# image is taken with its key. Keys are made in the test; `https_ota_tools.sign` and `.encrypt` make the
-# files out of build("..."), device.update(..., trusted_keys=[...]) hands options on as they are.
-# -------------------------------------------------------------------------------------------------
+
+
+class Code(str):
+    """An option that is written into the board's program as it is."""
+
+    def __repr__(self):
+        return str(self)
+
+
+@pytest.fixture(scope="module")
+def signing_key():
+    """A key of this run alone."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.mark.parametrize("kind", ["P-256", "RSA-3072"])
+def test_a_signed_image_is_taken(device, settled, build, network, kind, signing_key):
+    key = signing_key if kind == "P-256" else rsa.generate_private_key(65537, 3072)
+    data = sbv2.sign(build(f"signed-{kind}"), [key])
+    trusted = [sbv2.key_digest(key.public_key())]
+    # In ranges: what fits a TLS buffer of 4 KiB.
+    said = device.update(f"signed, {kind}, ranged", data, trusted_keys=trusted, request_size=3500)
+    assert (said["error"], said["version"]) == (None, f"signed-{kind}")
+    assert {a.status for a in device.asked} == {206}
+    assert device.reset().running.desc.version == f"signed-{kind}"
+    device.board.exec("import https_ota\nhttps_ota.confirm()")
+
+
+def test_an_image_without_a_trusted_signature_is_refused(
+    device, settled, build, network, signing_key
+):
+    trusted = [sbv2.key_digest(signing_key.public_key())]
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    for what, data, code in (
+        ("refused: unsigned", build("unsigned"), UNSIGNED),
+        ("refused: by another key", sbv2.sign(build("foreign"), [other_key]), UNKNOWN_KEY),
+    ):
+        said = device.update(what, data, trusted_keys=trusted)
+        assert (said["error"], said["version"]) == (code, None)
+        assert names(device.ask()) == names(settled)
+    assert names(device.reset()) == names(settled)
+
+
+@pytest.mark.parametrize("kind", ["P-256", "RSA-3072"])
+def test_an_encrypted_image_is_taken_with_its_key(device, settled, build, network, kind):
+    if kind == "P-256":
+        key = ec.generate_private_key(ec.SECP256R1())
+        option = Code(f"https_ota.EncryptedImage(ec_key={encimg.to_scalar(key)!r})")
+    else:
+        key = rsa.generate_private_key(65537, 3072)
+        option = Code(f"https_ota.EncryptedImage(rsa_key={keys.private_pem(key)!r})")
+    data = encimg.encrypt(build(f"sealed-{kind}"), key.public_key())
+    flipped = bytearray(data)
+    flipped[410] ^= 1  # of the tag
+    said = device.update("refused: tag", bytes(flipped), decrypt=option)
+    assert (said["error"], said["version"]) == (TAG, None)
+    said = device.update(f"encrypted, {kind}", data, decrypt=option)
+    assert (said["error"], said["version"]) == (None, f"sealed-{kind}")
+    assert device.reset().running.desc.version == f"sealed-{kind}"
+    device.board.exec("import https_ota\nhttps_ota.confirm()")
