@@ -90,6 +90,7 @@ class Download:
         self.least = 0  # bytes that must come, where the length is not known otherwise
         self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
+        self.verified = None  # the host whose certificate was last found good
         self.feed = None  # called while waiting, for a watchdog
         self.event = None  # called as event(number, value), see events.py
         self.connection = (
@@ -339,6 +340,7 @@ class Download:
             check(self._conn.certificate(), self._pins, self.origin[1])
         self._conn.opened = True
         self.reached = True
+        self.verified = self.origin[:3]
 
     def _on_answer(self):
         self.answered = True

@@ -1,5 +1,6 @@
 # What to do when a download has failed: go on, wait and go on, or give up. Loaded only then.
 
+import gc
 import time
 from random import getrandbits
 
@@ -17,6 +18,9 @@ _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 # What a presigned URL says when it has expired.
 _EXPIRED = (403, 410)
+# What comes of a handshake when memory is short for a moment; mbedTLS may also say that it can't verify then. Only
+# for a host that it has verified before.
+_SHORT_OF_MEMORY = (OTAError.MEMORY, OTAError.CERT_CA)
 
 
 class _Retry:
@@ -44,6 +48,8 @@ def recover(download, e):
             pass
         elif d.status not in _PASSING:
             raise e
+    elif e.code in _SHORT_OF_MEMORY and d.verified == d.origin[:3]:
+        gc.collect()
     elif e.code != OTAError.DISCONNECTED:
         raise e
     if d.retry is None:

@@ -1089,6 +1089,60 @@ def test_first_handshakes_that_are_all_broken_off():
     assert len(net.addresses) == 4 and net.open == 0
 
 
+def later_handshakes(*errors):
+    """A network whose first connection drops in the middle; then TLS handshakes end so."""
+    tagged = whole(extra=b'ETag: "1"\r\n')
+    answers = [(tagged[:1000], OSError(104))] + [b""] * len(errors) + [tagged]
+    net = use_tls(Net(*answers))
+    left = [None] + list(errors)
+    pass_on = net.wrap_socket
+
+    def wrap_socket(raw, server_hostname):
+        error = left.pop(0) if left else None
+        if error:
+            raise error
+        return pass_on(raw, server_hostname)
+
+    net.wrap_socket = wrap_socket
+    return net
+
+
+def test_short_of_memory_for_a_moment():
+    """ENOMEM, mbedTLS's words for it, and what it says when memory ends while it verifies."""
+    net = later_handshakes(OSError(12), OSError(-32512), OSError(-9984), OSError(-17168))
+    assert fetch(Download("https://host/fw.bin", cadata=b"0")) == FILE
+    assert net.open == 0
+
+
+def test_short_of_memory_from_the_start():
+    for error, code in ((OSError(12), OTAError.MEMORY), (OSError(-9984), OTAError.CERT_CA)):
+        net = use_tls(Net(whole(), whole()))
+
+        def wrap_socket(raw, server_hostname, error=error):
+            raise error
+
+        net.wrap_socket = wrap_socket
+        fails(code, Download("https://host/fw.bin", cadata=b"0").open)
+        assert len(net.addresses) == 1
+
+
+def test_certificate_that_is_wrong_after_a_redirect():
+    """The first host was fine; that says nothing of the second."""
+    net = use_tls(Net(moved(b"https://cdn/x"), b""))
+    left = [None, OSError(-9984)]
+    pass_on = net.wrap_socket
+
+    def wrap_socket(raw, server_hostname):
+        error = left.pop(0)
+        if error:
+            raise error
+        return pass_on(raw, server_hostname)
+
+    net.wrap_socket = wrap_socket
+    fails(OTAError.CERT_CA, Download("https://host/fw.bin", cadata=b"0").open)
+    assert not left
+
+
 def test_first_handshake_that_is_refused_is_an_error_at_once():
     # A fatal alert, and a missing CA.
     for number in (-30592, -30336):
