@@ -1,5 +1,6 @@
 """`https-ota push`: upgrades by hand, over the cable and over the network, and what stops them."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -235,6 +236,30 @@ def test_install_compiles_for_the_board(stock, app, capsys):
     there = {p.name for p in (stock.folder / "lib" / "https_ota").iterdir()}
     assert there == {p.stem + ".mpy" for p in package.source().glob("*.py")}
     assert running(stock) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_install_is_tried_again_when_the_line_fails(stock):
+    """A byte that got lost: both ends wait for each other until the computer gives up."""
+    with contextlib.closing(link.Link(stock.port)) as board:
+        left = [1, 1]
+        run = board.exec
+
+        def exec_(code, **options):
+            if left and "/remote/" in code:
+                left.pop()
+                # The board is left in the middle of a file.
+                board._transport.serial.write(b"\x05A\x01")
+                raise link.LinkError("nothing came")
+            return run(code, **options)
+
+        board.exec = exec_
+        folder = package.install(board, package.prepare(0), ["", "/lib"])
+        assert folder == "/lib/https_ota" and not left
+        names = run(f"import os; print(os.listdir({folder!r}))")
+        assert "ota.py" in names and "__init__.py" in names
+        left.extend([1] * 3)
+        with pytest.raises(link.LinkError, match="nothing came"):
+            package.install(board, package.prepare(0), ["", "/lib"])
 
 
 def test_install_without_a_compiler_copies_the_text(stock, app, capsys, monkeypatch):

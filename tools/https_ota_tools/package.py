@@ -41,6 +41,9 @@ for name in {names!r}:
 """
 
 
+_TRIES = 3
+
+
 @dataclass(frozen=True)
 class Package:
     """Files by name. `form` says in words whether they are compiled, and why not."""
@@ -97,10 +100,18 @@ def install(board: link.Link, package: Package, path: list[str]) -> str:
     with tempfile.TemporaryDirectory() as name:
         for file, data in package.files.items():
             (Path(name) / file).write_bytes(data)
-        with board.mounted(Path(name)):
-            board.exec(
-                _COPY.format(lib=lib, folder=folder, names=names), on_line=lambda line: None
-            )
+        code = _COPY.format(lib=lib, folder=folder, names=names)
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                with board.mounted(Path(name)):
+                    board.exec(code, on_line=lambda line: None)
+                break
+            except link.LinkError:
+                # A serial line may lose a byte while the board writes its flash; then both wait for each other.
+                if not left:
+                    raise
+                board.reopen()
+                board.soft_reset()  # what was mounted is not any more
     return folder
 
 
