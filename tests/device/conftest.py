@@ -100,8 +100,11 @@ class Device:
         return int(self.board.exec(_FIND_STATE))
 
     def connect(self) -> str | None:
-        """Get into the network; returns the board's address, None without one."""
-        address = self.ask().wifi
+        """Get into the network, with the right time; returns the board's address, None without one."""
+        found = self.ask()
+        if not found.clock_set:
+            push.set_clock(self.board)
+        address = found.wifi
         ssid = os.environ.get("WIFI_SSID")
         if address or not ssid:
             return address

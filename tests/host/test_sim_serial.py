@@ -33,6 +33,7 @@ def mpremote(serial, tmp_path):
 
 def reset(mpremote, serial):
     """Let mpremote reset the chip, which it does after a pause, and wait for the bootloader; return where in `said` that is."""
+    mpremote("exec", "pass")  # it has told of its first start
     said = len(serial.said)
     mpremote("reset")
     loaded = b"boot: Loaded app from partition at offset 0x10000"

@@ -63,7 +63,7 @@ def test_status_of_a_firmware_on_trial_says_that_the_other_boots_next():
 
 
 def test_install_takes_a_path():
-    path = (os.getenv("TMPDIR") or "/tmp") + "/fw.bin"
+    path = (os.getenv("TMPDIR") or "") + "/fw.bin"  # a chip has its root
     with open(path, "wb") as f:
         f.write(new_app())
     info = https_ota.install(path)

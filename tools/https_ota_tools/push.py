@@ -213,6 +213,11 @@ def _have_package(
     console.print(f"https_ota is in {folder} now, {made.form}")
 
 
+def set_clock(board: link.Link) -> None:
+    """Set the board's clock by this machine's, so that it can check certificates."""
+    board.exec(_SET_CLOCK.format(seconds=int(time.time())))
+
+
 def find_address(board: link.Link, found: status.Status, options: Options) -> str | None:
     """Return the board's address in the network, which options.ssid lets it join.
 
@@ -248,7 +253,7 @@ def _send(
         else:
             source, options = stack.enter_context(_served(folder, address, asked))
             if not found.clock_set:
-                board.exec(_SET_CLOCK.format(seconds=int(time.time())))
+                set_clock(board)
         code = _UPDATE.format(
             mark=_MARK,
             source=source,

@@ -121,6 +121,11 @@ def watchdog(ms):
     pass
 
 
+# There are no timers here, and so no callbacks to keep away from what is C on a chip.
+def hold(on):
+    pass
+
+
 _soft = _word(_APP) != 0
 
 os.mount(_Files(), "/chip")
