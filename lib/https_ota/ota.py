@@ -13,7 +13,6 @@ from .steps import Again, run
 
 _RECEIVE = const(1024)
 _PIECE = const(512)
-_ERASE_SECTORS = const(1)
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MAX_RESTARTS = const(3)
 
@@ -225,7 +224,7 @@ class OTA:
                 self._start_erasing()
                 self._state = _IN_PROGRESS
             if self._erase_at < self._erase_end:
-                self._erase_some()
+                self._erase_sector()
                 return True
             try:
                 if self._starting:
@@ -491,12 +490,10 @@ class OTA:
         size = self.info.size or self._slot.size
         self._erase_end = (size + SECTOR - 1) // SECTOR if self._bulk else 0
 
-    def _erase_some(self):
-        # A piece at a time, for watchdogs and other tasks.
-        end = min(self._erase_at + _ERASE_SECTORS, self._erase_end)
-        while self._erase_at < end:
-            self._slot.erase(self._erase_at)
-            self._erase_at += 1
+    def _erase_sector(self):
+        # One at a time, for watchdogs and other tasks.
+        self._slot.erase(self._erase_at)
+        self._erase_at += 1
         if self._feed:
             self._feed()
 
