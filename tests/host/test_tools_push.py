@@ -209,7 +209,7 @@ def test_a_push_that_is_broken_off(board, app, kill):
         servers.wait_for(lambda: b"\x1d20" in serial.said)
         os.kill(process.pid, kill)
         _, error = process.communicate(timeout=60)
-        assert process.returncode == (2 if kill == signal.SIGINT else -9), error
+        assert process.returncode == (130 if kill == signal.SIGINT else -9), error
         assert running(serial) == Running("1.0.0", "ota_0", VALID)
         assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0
         assert running(serial) == Running("2.0.0", "ota_1", VALID)

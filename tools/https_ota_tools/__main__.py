@@ -1,7 +1,21 @@
-"""`python -m https_ota_tools` is `https-ota`."""
+"""The command `https-ota`; so is `python -m https_ota_tools`."""
 
 import sys
 
-from https_ota_tools.cli import main
+from https_ota_tools.errors import INTERRUPTED
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    try:
+        # This takes a second, and Ctrl-C may come at any moment.
+        from https_ota_tools import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        print("https-ota: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

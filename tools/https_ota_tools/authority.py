@@ -75,8 +75,8 @@ def keep(folder: Path) -> Authority:
             raise ToolError(f"cannot keep a CA in {folder}: {e.strerror}") from e
         return made
     try:
-        cert = x509.load_pem_x509_certificate(files.read(folder / CERT))
-        key = load_pem_private_key(files.read(folder / KEY), None)
+        cert = x509.load_pem_x509_certificate(files.read_pem(folder / CERT))
+        key = load_pem_private_key(files.read_pem(folder / KEY), None)
     except (ValueError, TypeError) as e:
         raise ToolError(f"{folder} does not hold a CA: {e}") from e
     if not isinstance(key, ec.EllipticCurvePrivateKey) or cert.public_key() != key.public_key():

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from https_ota_tools import files, image, keys
-from https_ota_tools.errors import ToolError
+from https_ota_tools.errors import BadFileError, ToolError
 
 # sha256("esp_encrypted_img"), its first 4 bytes as a big-endian number, stored little-endian.
 MAGIC = bytes.fromhex("cfb68807")
@@ -58,19 +58,19 @@ def is_encrypted(data: bytes) -> bool:
 
 
 def parse(data: bytes) -> Header:
-    """Return the header of an encrypted image. Raises ToolError for other files and for one of the wrong length."""
+    """Return the header of an encrypted image. Raises BadFileError for other files and for one of the wrong length."""
     if not is_encrypted(data):
-        raise ToolError(
+        raise BadFileError(
             f"not an encrypted image: expected first bytes {MAGIC.hex()}, came {data[:4].hex() or 'none'}"
         )
     if len(data) < HEADER_BYTES:
-        raise ToolError(
+        raise BadFileError(
             f"the encrypted image ends within its header: expected {HEADER_BYTES} bytes, came {len(data)}"
         )
     _, wrapped, iv, length, tag = _HEADER.unpack_from(data)
     if len(data) != HEADER_BYTES + length:
         fault = "it is cut off" if len(data) < HEADER_BYTES + length else "something is behind it"
-        raise ToolError(
+        raise BadFileError(
             f"the encrypted image has the wrong length, {fault}: expected {HEADER_BYTES} + {length} bytes "
             f"by its header, came {len(data)}"
         )
@@ -119,7 +119,7 @@ def encrypt(data: bytes, key: keys.Public) -> bytes:
 def decrypt(data: bytes, *candidates: keys.Private) -> bytes:
     """Return the contents of an encrypted image, by the first of these keys that opens it; load_keys() returns some.
 
-    Raises ToolError if the file is no encrypted image, if no key opens it, and if anything in it was changed.
+    Raises BadFileError if the file is no encrypted image, if no key opens it, and if anything in it was changed.
     """
     header = parse(data)
     for key in candidates:
@@ -132,10 +132,10 @@ def decrypt(data: bytes, *candidates: keys.Private) -> bytes:
                 continue
     kinds = sorted({keys.kind(key) for key in candidates})
     if header.scheme not in kinds:
-        raise ToolError(
+        raise BadFileError(
             f"the key is {' or '.join(kinds)}, by its looks the image was encrypted for {header.scheme}"
         )
-    raise ToolError(
+    raise BadFileError(
         "the key does not open it: the image was encrypted for another key, or was changed since"
     )
 
@@ -169,7 +169,7 @@ def load_keys(path: Path) -> list[keys.Private]:
     A PEM file holds one; 32 bytes are a P-256 scalar or the HMAC key that one is derived from, and only an image
     tells which.
     """
-    data = files.read(path)
+    data = files.read_pem(path)
     if len(data) == KEY_BYTES:
         meant = [from_scalar(data)] if _is_scalar(data) else []
         with contextlib.suppress(ToolError):

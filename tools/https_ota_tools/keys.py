@@ -40,7 +40,7 @@ class NewFile:
 
 def load_private(path: Path) -> Private:
     """Return the private key in a PEM file. Raises ToolError for anything else."""
-    data = files.read(path)
+    data = files.read_pem(path)
     if b"PRIVATE KEY-----" not in data:
         raise ToolError(f"{path}: expected a private key (PEM), {_what(data)} came")
     try:
@@ -60,7 +60,7 @@ def load_private(path: Path) -> Private:
 
 def load_public(path: Path) -> Public:
     """Return the public key in a PEM file. Raises ToolError for anything else, a private key too."""
-    data = files.read(path)
+    data = files.read_pem(path)
     if b"PRIVATE KEY-----" in data:
         raise ToolError(
             f"{path} is a private key: expected the public one, which `https-ota keygen` wrote beside it "

@@ -14,6 +14,7 @@ import serial.tools.list_ports
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
+from https_ota_tools import ports
 from https_ota_tools.errors import ToolError
 
 # What mpremote raises when the board does not answer as expected, or is gone.
@@ -55,9 +56,9 @@ def candidates() -> list[str]:
 
 
 def choose(port: str | None) -> str:
-    """Return the port given, else the only candidate. Raises ToolError when there is none or a choice."""
-    if port:
-        return port
+    """Return the port that is meant, by default the only candidate. Raises ToolError when there is none or a choice."""
+    if port is not None:
+        return ports.resolve(port, candidates())
     found = candidates()
     if len(found) == 1:
         return found[0]

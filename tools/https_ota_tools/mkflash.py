@@ -101,10 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Do the command."""
     flash_size = flash_bytes(args.size)
     path = args.table or partition.default_csv(flash_size)
-    try:
-        text = files.read(path).decode()
-    except UnicodeDecodeError as e:
-        raise ToolError(f"{path} is not text: expected a partition table in CSV form") from e
+    text = files.read_text(path, "a partition table in CSV form")
     table = partition.read_csv(text, str(path))
     app = files.read(args.app)
     bootloader = files.read(args.bootloader) if args.bootloader else None

@@ -1,5 +1,7 @@
 """Printing for people and for pipes."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,10 +18,16 @@ _COLOURS = {
 }
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the error to the command, which ends with it."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def console() -> Console:
     """Return standard output, for tables. Their lines are folded for terminals, never for a file or a pipe."""
     width = None if sys.stdout.isatty() else 10_000
-    return Console(highlight=False, markup=False, width=width)
+    return _Console(highlight=False, markup=False, width=width)
 
 
 def show_checks(checks: Sequence[image.Check], console: Console) -> None:

@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from https_ota_tools import authority, files, image, link, output, package, serve, status
+from https_ota_tools import authority, files, image, link, output, package, ports, serve, status
 from https_ota_tools.errors import ToolError
 
 NAME = "push"
@@ -162,7 +162,7 @@ def _judge(board: link.Link, after: status.Status, options: Options, console: Co
     if options.self_test:
         try:
             console.print(f"self-test {options.self_test} on the board:")
-            text = files.read(options.self_test).decode()
+            text = files.read_text(options.self_test, "a script")
             board.exec(
                 text, options.test_timeout_s, on_line=lambda line: console.print(f"  {line}")
             )
@@ -322,9 +322,7 @@ def _served(folder: Path, board: str, asked: list[serve.Answered]) -> Iterator[t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="application image to install")
-    parser.add_argument(
-        "--port", metavar="PORT", help="serial port (default: the only USB serial port)"
-    )
+    parser.add_argument("--port", metavar="PORT", help=ports.HELP)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--usb",
@@ -369,7 +367,7 @@ def run(args: argparse.Namespace) -> int:
     data = files.read(args.image)
     image.load_app(data)  # an unfit file is told before a board is disturbed
     if args.self_test:
-        files.read(args.self_test)
+        files.read_text(args.self_test, "a script")
     if args.ssid and args.usb:
         raise ToolError("--ssid is for Wi-Fi, not for --usb")
     options = Options(
@@ -385,7 +383,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             good = push(data, board, options, output.console())
         except KeyboardInterrupt:
-            raise ToolError("interrupted: the board keeps its firmware") from None
+            raise KeyboardInterrupt("the board keeps its firmware") from None
         finally:
             # Whichever firmware runs now, its application starts again.
             board.run_main()

@@ -32,7 +32,7 @@ def load(path: Path | None = None) -> tuple[x509.Certificate, ...]:
 
     Those that can't be parsed are left out. Raises ToolError if none is left.
     """
-    data = files.read(path or Path(certifi.where()))
+    data = files.read_pem(path or Path(certifi.where()))
     blocks = [data] if data[:1] == b"\x30" else _PEM.findall(data)
     found = []
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
-from https_ota_tools import image, link, otadata, output, partition
+from https_ota_tools import image, link, otadata, output, partition, ports
 from https_ota_tools.errors import ToolError
 
 NAME = "status"
@@ -191,9 +191,7 @@ def _state(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "--port", metavar="PORT", help="serial port (default: the only USB serial port)"
-    )
+    parser.add_argument("--port", metavar="PORT", help=ports.HELP)
 
 
 def run(args: argparse.Namespace) -> int:
