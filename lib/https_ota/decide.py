@@ -53,6 +53,7 @@ class Decision:
     FAILED = 6  # this board went back from it before
 
     version = release = notes = url = size = sha256 = encrypted = None
+    keys = None  # that may have signed it: trusted_keys, that of the running firmware verified
 
     def __init__(self, reason, words):
         self.update = reason == Decision.UPDATE

@@ -188,9 +188,9 @@ class OTA:
                     % (self._unit, self._slot.size, self.slot)
                 )
             if self._trusted is not None:
-                from .sign import trusted_digests
+                from .sign import key_digests
 
-                self._trusted = trusted_digests(self._trusted)
+                self._trusted = key_digests(self._trusted)
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
             self._sector = bytearray(SECTOR) if self._buffer is None else self._buffer
             self._sector_view = view = memoryview(self._sector)
@@ -288,6 +288,9 @@ class OTA:
         if self._checker is not None:
             yield from self._read_back()
         if self._trusted is not None:
+            from .sign import running_steps
+
+            self._trusted = yield from running_steps(self._trusted, self._sector, self._feed)
             size = self._checker.pos if self._checker else self.info.size
             yield from self._slot.signature_steps(self._trusted, self._sector, self._feed, size)
 

@@ -22,7 +22,8 @@ from .decide import NEVER, Decision, Manifest, decide
 from .download import Download
 from .errors import OTAError
 from .http import parse_url
-from .slot import running_info
+from .slot import SECTOR, running_info
+from .steps import run
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
@@ -62,9 +63,9 @@ def check(
     """
     trusted = None
     if trusted_keys is not None:
-        from .sign import trusted_digests
+        from .sign import key_digests
 
-        trusted = trusted_digests(trusted_keys)
+        trusted = key_digests(trusted_keys)
     if device_id is None:
         from machine import unique_id
 
@@ -100,7 +101,7 @@ def check(
     base, validator = download.url, download.validator
     download = None  # with its TLS context: one at a time
     if trusted is not None:
-        _verify(data, url, trusted, feed, options)
+        trusted = _verify(data, url, trusted, feed, options)
     manifest = Manifest(data)
     data = None
     if trusted is None:
@@ -110,6 +111,7 @@ def check(
     record = None
     try:
         decision = decide(manifest, base, running, board, variant, device_id, failed, feed)
+        decision.keys = trusted
         if not decision.update and validator and len(validator) <= _MAX_VALIDATOR:
             record = b"\x01" + ours + manifest.expires.encode() + validator
     finally:
@@ -161,7 +163,7 @@ def update_from(
             "expected an encrypted image, as decrypt= was given; the manifest says that it is a plain one",
         )
     if isinstance(image_keys, str) and image_keys == "same":
-        image_keys = trusted_keys
+        image_keys = decision.keys
     if parse_url(decision.url)[:3] != parse_url(url)[:3]:
         # Secrets stay with the host they were given for.
         options.pop("headers", None)
@@ -209,8 +211,9 @@ def _read(download, limit, known, feed):
         download.close()
 
 
+# Returns the keys, that of the running firmware among them.
 def _verify(data, url, trusted, feed, options):
-    from .sign import verify_data
+    from .sign import running_steps, verify_data
 
     path, mark, query = url.split("#", 1)[0].partition("?")
     download = Download(path + ".sig" + mark + query, **options)
@@ -226,7 +229,9 @@ def _verify(data, url, trusted, feed, options):
         raise
     if feed:
         feed()
+    trusted = run(running_steps(trusted, bytearray(SECTOR), feed))
     verify_data(data, signature, trusted, "manifest")
+    return trusted
 
 
 # -- replay and freeze ------------------------------------------------------------------------------

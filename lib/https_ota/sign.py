@@ -3,7 +3,8 @@
 # Format: ESP-IDF's ets_secure_boot_sig_block_t and espsecure. Behind the image, at the next multiple of
 # 4096 bytes, a sector has room for three blocks, each with a key, a signature of all that precedes the
 # sector, and a CRC. The caller knows the digests of good keys; nothing else that a block says of the image
-# or the key, and is not covered by the signature or by that digest, is used.
+# or the key, and is not covered by the signature or by that digest, is used. The key of the running firmware
+# is one of these only once its signature has been verified.
 
 from binascii import crc32, hexlify, unhexlify
 from hashlib import sha256
@@ -20,6 +21,7 @@ _BLOCK = const(1216)
 _MAX_BLOCKS = const(3)
 _MAX_SEGMENTS = const(16)
 _CRC_AT = const(1196)
+_FIRST = b"\0"  # behind a digest: of an image, block 0 must be of that key
 
 _RSA = const(2)  # versions of a block
 _ECDSA = const(3)
@@ -34,7 +36,7 @@ def verify_steps(part, trusted, buf, feed, size, end=None):
     """Raise OTAError unless a trusted key signed the image in a partition; return that key's digest.
 
     part     esp32.Partition, or what has its readblocks() and info()
-    trusted  key digests, 32 bytes each: see trusted_digests()
+    trusted  key digests: see trusted_digests()
     buf      bytearray of 4096 bytes to read with
     feed     called at least once a sector: for a watchdog
     size     bytes of the partition that were written, None for all of it: what lies behind them is an earlier
@@ -49,6 +51,8 @@ def verify_steps(part, trusted, buf, feed, size, end=None):
     """
     if end is None:
         end = _end(part)
+    else:
+        trusted = _anywhere(trusted)  # what is no firmware tells nobody whom to trust
     return (
         yield from _check(
             _blocks(part, end, buf, size),
@@ -65,7 +69,7 @@ def verify_data(data, blocks, trusted, what):
     """Raise OTAError unless a trusted key signed `data`; return that key's digest.
 
     blocks   one to three signature blocks of 1216 bytes: as behind an image, but of the bytes in `data`
-    trusted  as for verify_steps(), and so are the errors
+    trusted  as for verify_steps(), and so are the errors; but any block will do
     what     names the data in them
 
     Of P-384 the SHA-384 of the data is signed, of the other keys its SHA-256.
@@ -81,7 +85,7 @@ def verify_data(data, blocks, trusted, what):
     return run(
         _check(
             ((i // _BLOCK, mv[i : i + _BLOCK]) for i in range(0, size, _BLOCK) if mv[i] == 0xE7),
-            trusted,
+            _anywhere(trusted),
             lambda candidates: _hash((data,), candidates, None),
             what,
             "blocks that begin with e7",
@@ -90,8 +94,9 @@ def verify_data(data, blocks, trusted, what):
     )
 
 
-# Judges the blocks, which come with their numbers. `hashes` is called with the candidates, see _hash(); `place`
-# says what was expected where there is none.
+# Judges the blocks, which come with their numbers; with None for `trusted` any key will do. `hashes` is called with
+# the candidates, see _hash(); None is for a first look: nothing is verified, so no digest is returned. `place` says
+# what was expected where there is none.
 def _check(blocks, trusted, hashes, what, place, feed):
     code = 0
     words = []
@@ -99,17 +104,26 @@ def _check(blocks, trusted, hashes, what, place, feed):
     for number, block in blocks:
         try:
             digest, curve, numbers = _parse(block)
-            if _among(trusted, digest):
+            if trusted is None or _among(trusted, digest, number):
                 candidates.append((number, digest, curve, numbers))
                 continue
             raise OTAError(
                 OTAError.UNKNOWN_KEY,
-                "signed by the key %s, which is not trusted" % _hex(digest),
+                "signed by the key %s, which is not trusted%s"
+                % (
+                    _hex(digest),
+                    ' here: "running" asks for it in block 0'
+                    if _among(trusted, digest, 0)
+                    else "",
+                ),
             )
         except OTAError as e:
             code = code or e.code
             words.append("block %d: %s" % (number, e.detail))
-    narrow, wide = yield from hashes(candidates)
+    if hashes:
+        narrow, wide = yield from hashes(candidates)
+    elif candidates:
+        return None
     for number, digest, curve, numbers in candidates:
         if curve is None:
             good = _verify_rsa(narrow, *numbers)
@@ -123,7 +137,7 @@ def _check(blocks, trusted, hashes, what, place, feed):
             feed()
         code = OTAError.SIGNATURE
         words.append(
-            "block %d: the signature by the trusted key %s does not match the %s"
+            "block %d: the signature by the key %s does not match the %s"
             % (number, _hex(digest), what)
         )
     if not code:
@@ -135,18 +149,24 @@ def _check(blocks, trusted, hashes, what, place, feed):
     raise OTAError(code, "; ".join(words))
 
 
-def trusted_digests(value):
-    """A list of key digests, 32 bytes each, from the value of the option trusted_keys.
+def trusted_digests(value, feed=None):
+    """The keys to trust, from the value of the option trusted_keys: what key_digests() and running_steps() make of it."""
+    return run(running_steps(key_digests(value), bytearray(_SECTOR), feed))
+
+
+def key_digests(value):
+    """A list of key digests, 32 bytes each, from the value of the option trusted_keys; "running" stays as it is.
 
     One, or a list or tuple, of 32 bytes or 64 hex digits (`espsecure digest-sbv2-public-key` makes them) or
-    "running": the keys in the running firmware's own signature blocks, OTAError(UNSIGNED) when it has none.
-    Raises ValueError for anything else.
+    "running". Raises ValueError for anything else, OTAError(UNSIGNED) when a first look at the running firmware finds
+    no signature; running_steps() verifies it.
     """
     result = []
     for item in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(item, str):
             if item == "running":
-                result.extend(_running_digests())
+                run(_running_steps(bytearray(_BLOCK), None, False))
+                result.append(item)
                 continue
             try:
                 digest = unhexlify(item)
@@ -158,7 +178,7 @@ def trusted_digests(value):
                 )
         elif isinstance(item, (bytes, bytearray, memoryview)):
             digest = bytes(item)
-            if len(digest) != 32:
+            if len(digest) != 32 and digest[32:] != _FIRST:
                 raise ValueError(
                     "trusted_keys: expected the 32 bytes of a key digest, got %d bytes: make it with espsecure"
                     " digest-sbv2-public-key" % len(digest)
@@ -173,35 +193,63 @@ def trusted_digests(value):
     return result
 
 
-def _running_digests():
+def running_steps(keys, buf, feed):
+    """A generator (see steps.py) that puts the running firmware's key in place of each "running" in a list of keys.
+
+    That is the key of its block 0, which must be a good signature of it: behind that one anybody can write a block, and
+    sign what is public. Of images, it then counts in block 0 alone, as the next firmware's key will be that one: the
+    digest has a byte more. Raises OTAError(UNSIGNED) when there is no such key.
+    """
+    own = None
+    result = []
+    for key in keys:
+        if key == "running":
+            if own is None:
+                own = yield from _running_steps(buf, feed, True)
+            key = own + _FIRST
+        result.append(key)
+    return result
+
+
+def _running_steps(buf, feed, whole):
     from esp32 import Partition
 
     part = Partition(Partition.RUNNING)
-    result = []
-    why = ""
-    for number, block in _blocks(part, _end(part), bytearray(_BLOCK), None):
-        try:
-            result.append(_parse(block)[0])
-        except OTAError as e:
-            why += " (block %d: %s)" % (number, e.detail)
-    if not result:
+    try:
+        end = _end(part)
+        return (
+            yield from _check(
+                (block for block in _blocks(part, end, buf, None) if block[0] == 0),
+                None,
+                whole and (lambda found: _hash(_sectors(part, end, buf), found, feed)),
+                "running firmware",
+                "a signature sector behind it, at %d" % end,
+                feed,
+            )
+        )
+    except OTAError as e:
         raise OTAError(
             OTAError.UNSIGNED,
-            'trusted_keys="running": the running firmware has no signature to take the keys from%s; install a'
-            " signed one over USB, or give the digests of the keys" % why,
+            'trusted_keys="running": the first signature of the running firmware is none to take a key from; install a'
+            " signed one over USB, or give the digests of the keys (%s)" % e.detail,
         )
-    return result
 
 
 def _hex(digest):
     return hexlify(digest).decode()
 
 
-def _among(trusted, digest):
+def _among(trusted, digest, number):
     found = False
     for known in trusted:
-        found = equal(known, digest) or found
+        if len(known) == 32 or number == 0:
+            found = equal(known[:32], digest) or found
     return found
+
+
+# The same keys, for what may have them in any block.
+def _anywhere(trusted):
+    return [key[:32] for key in trusted]
 
 
 # Where the signature sector is: the end of the image, by its segments, up to a multiple of a sector.

@@ -11,7 +11,8 @@ import images
 import keyfiles
 import pytest
 import servers
-from board import PENDING_VERIFY, VALID
+import simflash
+from board import PENDING_VERIFY, VALID, Board
 from conftest import make_board
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from proxy import Proxy
@@ -175,6 +176,37 @@ def test_images_and_manifests_with_keys_of_their_own(board, fleet, nginx, keys):
     url, options = nginx.url("m.json"), fleet.options()
     assert "UNKNOWN_KEY" in refuse(board, url, **options)
     board.run(code("update_from", url, image_keys=keys.digests["rsa"], **options) + "assert d")
+
+
+def test_key_of_the_running_firmware(tmp_path, root, fleet, nginx, keys):
+    """The manifest may have it in any block, as while one takes the place of another; the image in the first."""
+    own, other = (
+        load_pem_private_key(keys.private(k).read_bytes(), None) for k in ("p256", "rsa")
+    )
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    running = sbv2.sign(images.app_image(), [own, other])
+    board = Board(simflash.make_flash(tmp_path / "flash.bin", running))
+    board.running()
+    url, options = nginx.url("m.json"), {"trusted_keys": "running"}
+    fleet.publish(1, "2.0.0", kind="rsa")
+    assert "UNKNOWN_KEY" in refuse(board, url, **options)
+    fleet.publish(2, "2.0.0", kind="p256")
+    manifest = fleet.manifest.read_bytes()
+    fleet.manifest.with_name("m.json.sig").write_bytes(sbv2.sign_data(manifest, [other, own]))
+    # The running firmware is verified once, the manifest and the image by what comes of that.
+    count = """
+from https_ota import sign
+log = []
+verify = sign._running_steps
+def counted(*args):
+    log.append(args[2])
+    return verify(*args)
+sign._running_steps = counted
+"""
+    assert board.run(count + code("update_from", url, **options) + "print(log)") == (
+        "[False, True]\n"
+    )
+    assert board.running().version == "2.0.0"
 
 
 def test_update_that_fails_is_tried_again(board, fleet, nginx):

@@ -253,28 +253,140 @@ def test_a_watchdog_is_fed_each_sector(board32, signed, kind, keys):
 # The keys of the running firmware
 
 
-def test_the_running_firmware_tells_whom_to_trust(tmp_path, keys, signed):
-    running = sign(tmp_path, images.app_image(), keys["rsa"], keys["p256"])
-    board = Board(simflash.make_flash(tmp_path / "flash.bin", running))
-    listed = board.run(
-        "from https_ota import sign\n"
-        "for digest in sign.trusted_digests('running'): print(digest.hex())"
+def running_board(folder: Path, image: bytes) -> Board:
+    return Board(simflash.make_flash(folder / "flash.bin", image))
+
+
+def block_over(image: bytes, *signers: Key) -> bytes:
+    """Return a signature block by each key over an image: what anyone can make of public bytes."""
+    contents = image.ljust(-(-len(image) // SECTOR) * SECTOR, b"\xff")
+    return espsecure.generate_signature_block_using_private_key(
+        [io.BytesIO(key.pem) for key in signers], contents
     )
-    assert listed.split() == [keys["rsa"].digest, keys["p256"].digest]
-    assert verify_all(board, signed["p256"], "running", [[]]) == [(0, keys["p256"].digest)]
-    assert verify_all(board, signed["p384"], "running", [[]])[0].code == UNKNOWN_KEY
-    trusted = ["running", keys["p384"].digest]
-    assert verify_all(board, signed["p384"], trusted, [[]]) == [(0, keys["p384"].digest)]
 
 
-def test_damaged_and_unsupported_blocks_of_the_running_firmware_are_not_trusted(tmp_path, keys):
-    running = bytearray(sign(tmp_path, images.app_image(), keys["rsa"], keys["p192"]))
-    running[-SECTOR + 100] ^= 1
-    board = Board(simflash.make_flash(tmp_path / "flash.bin", bytes(running)))
+def with_blocks(image: bytes, *blocks: bytes) -> bytes:
+    contents = image.ljust(-(-len(image) // SECTOR) * SECTOR, b"\xff")
+    return contents + b"".join(blocks).ljust(SECTOR, b"\xff")
+
+
+RUNNING = images.app_image()
+RUNNING_KEYS = """
+from https_ota import sign
+fed = []
+print(sign.trusted_digests("running", lambda: fed.append(1))[0][:32].hex(), len(fed))
+"""
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_running_is_the_key_of_block_0(tmp_path, keys, signed, kind):
+    others = [k for k in SIGNED if k != kind]
+    blocks = block_over(RUNNING, *(keys[k] for k in (kind, *others)))
+    board = running_board(tmp_path, with_blocks(RUNNING, blocks))
+    digest, fed = board.run(RUNNING_KEYS).split()
+    assert digest == keys[kind].digest
+    assert int(fed) >= len(RUNNING) // SECTOR
+    assert verify_all(board, signed[kind], "running", [[]]) == [(0, digest)]
+    for other in others:
+        refused = verify_all(board, signed[other], "running", [[]])[0]
+        assert refused.code == UNKNOWN_KEY
+        assert keys[other].digest in refused.detail
+        # Each item of a list keeps its own rule.
+        for trusted in (["running", keys[other].digest], [keys[other].digest, "running"]):
+            assert verify_all(board, signed[other], trusted, [[]]) == [(0, keys[other].digest)]
+            assert verify_all(board, signed[kind], trusted, [[]]) == [(0, digest)]
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+@pytest.mark.parametrize("attacker", [k + " 2" for k in SIGNED])
+def test_a_block_behind_the_first_of_the_running_firmware_is_nobodys(
+    tmp_path, keys, signed, kind, attacker
+):
+    good = block_over(RUNNING, keys[kind])
+    for added in (
+        block_over(IMAGE, keys[attacker]),  # right CRC, the signature of something else
+        block_over(RUNNING, keys[attacker]),  # a valid signature: the release is public
+    ):
+        for blocks in ((good, added), (good, b"\xff" * BLOCK, added), (good, added, added)):
+            board = running_board(tmp_path, with_blocks(RUNNING, *blocks))
+            refused = verify_all(board, signed[attacker], "running", [[]])[0]
+            assert refused.code == UNKNOWN_KEY
+            assert verify_all(board, signed[kind], "running", [[]])[0].code == 0
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_of_the_new_image_only_block_0_counts_under_running(tmp_path, keys, kind):
+    board = running_board(tmp_path, with_blocks(RUNNING, block_over(RUNNING, keys[kind])))
+    own, theirs = keys[kind], keys["p256 2"]
+    good, bad = block_over(IMAGE, own), block_over(IMAGE, theirs)
+    damaged = bytearray(good)
+    damaged[60] ^= 1
+    damaged = sealed(damaged)  # another key
+    for blocks, code in (
+        ((good,), 0),
+        ((good, bad), 0),
+        ((good, bad, bad), 0),
+        ((good, b"\0" * BLOCK), 0),
+        # What installs now would decide on the next one.
+        ((bad, good), UNKNOWN_KEY),
+        ((bad, bad, good), UNKNOWN_KEY),
+        ((b"\xff" * BLOCK, good), UNKNOWN_KEY),
+        ((block_over(RUNNING, own), good), SIGNATURE),
+        ((damaged, good), None),
+        ((bad,), UNKNOWN_KEY),
+        ((), UNSIGNED),
+    ):
+        result = verify_all(board, with_blocks(IMAGE, *blocks), "running", [[]])[0]
+        assert result.code != 0 if code is None else result.code == code, blocks
+        if good in blocks[1:]:
+            assert "block 0" in result.detail
+            # By its digest, any block of that key will do.
+            flashed = with_blocks(IMAGE, *blocks)
+            assert verify_all(board, flashed, ["running", own.digest], [[]])[0].code == 0
+
+
+def test_the_attackers_block_first_in_what_runs(tmp_path, keys, signed):
+    """Whoever put that there by cable, or by naming the key, meant it."""
+    blocks = block_over(RUNNING, keys["p256 2"], keys["p256"])
+    board = running_board(tmp_path, with_blocks(RUNNING, blocks))
+    assert verify_all(board, signed["p256 2"], "running", [[]])[0].code == 0
+    assert verify_all(board, signed["p256"], "running", [[]])[0].code == UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_a_running_firmware_whose_first_block_is_no_good_tells_no_key(tmp_path, keys, kind):
+    key = keys[kind]
+    good = block_over(RUNNING, key)
+    at = 900 if kind == "rsa" else 180 if kind == "p384" else 120
+    bad_signature = bytearray(good)
+    bad_signature[at] ^= 1
+    crc = bytearray(good)
+    crc[100] ^= 1
+    cases = {
+        "another image": (block_over(IMAGE, key), good),
+        "signature": (sealed(bad_signature), good),
+        "CRC": (bytes(crc), good),
+        "no block 0": (b"\xff" * BLOCK, good),
+        "P-192": (block_over(RUNNING, keys["p192"]), good),
+        "none": (),
+    }
+    for what, blocks in cases.items():
+        board = running_board(tmp_path, with_blocks(RUNNING, *blocks))
+        for trusted in ("'running'", f"[{key.digest!r}, 'running']"):
+            words = board.fail(f"from https_ota import sign\nsign.trusted_digests({trusted})")
+            assert words.startswith('OTAError: UNSIGNED: trusted_keys="running": '), (what, words)
+            assert "over USB" in words
+        if what in ("CRC", "P-192"):
+            assert what in words
+    changed = bytearray(RUNNING)
+    changed[9000] ^= 1
+    # Checksum and SHA-256 are made anew, so that it runs.
+    board = running_board(tmp_path, with_blocks(images.seal(bytes(changed)), good))
     words = board.fail("from https_ota import sign\nsign.trusted_digests('running')")
-    assert words.startswith("OTAError: UNSIGNED: ")
-    assert "CRC" in words
-    assert "P-192" in words
+    assert "does not match" in words
+    board = running_board(tmp_path, RUNNING)
+    words = board.fail("from https_ota import sign\nsign.trusted_digests('running')")
+    assert words.startswith('OTAError: UNSIGNED: trusted_keys="running": ')
 
 
 # What is refused

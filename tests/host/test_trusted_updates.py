@@ -10,6 +10,7 @@ import images
 import keyfiles
 import pytest
 import servers
+import simflash
 from board import ABORTED, PENDING_VERIFY, VALID, Board
 from conftest import make_board
 from cryptography.hazmat.primitives.serialization import (
@@ -107,25 +108,65 @@ def reseal(image, at):
     return whole + image[len(whole) :]
 
 
-def test_keys_of_the_running_firmware(tmp_path, root, keys, www, nginx):
-    """What ESP-IDF calls signed apps without secure boot; the next firmware may bring one more key."""
+@pytest.mark.parametrize("aio", [False, True])
+def test_key_of_the_running_firmware(tmp_path, root, keys, www, nginx, aio):
+    """What ESP-IDF calls signed apps without secure boot; whose block comes behind the first is no matter."""
     url = nginx.url("app.bin")
-    (www / "app.bin").write_bytes(signed(keys, "rsa", "p256"))
     board = make_board(tmp_path, root, "sim")
-    message = refuse(board, url, trusted_keys="running")
+
+    def text(**options):
+        return board.code(url, aio=aio, **options)
+
+    def refuse(**options):
+        before = board.running()
+        message = board.fail(text(**options))
+        assert board.running() == before, "the boot selection changed"
+        return message
+
+    # "p256" is whoever can fetch a release: he signs it as well, and any block has the right CRC.
+    (www / "app.bin").write_bytes(signed(keys, "rsa", "p256"))
+    message = refuse(trusted_keys="running")
     assert message.startswith('OTAError: UNSIGNED: trusted_keys="running"')
     # The first signed firmware comes by cable, or by its digest.
-    board.run(code(url, trusted_keys=keys.digests["rsa"]))
+    board.run(text(trusted_keys=keys.digests["rsa"]))
     assert board.running().version == "2.0.0"
     # That start was not confirmed.
-    board.run(code(url, trusted_keys=keys.digests["rsa"], retry_failed=True))
+    board.run(text(trusted_keys=keys.digests["rsa"], retry_failed=True))
     board.run("import https_ota; https_ota.confirm()")
     later = images.app_image(size=50_000, version="3.0.0", seed=7)
-    (www / "app.bin").write_bytes(signed(keys, "p384", image=later))
-    assert "UNKNOWN_KEY" in refuse(board, url, trusted_keys="running")
-    (www / "app.bin").write_bytes(signed(keys, "p256", image=later))
-    board.run(code(url, trusted_keys="running"))
+    for kinds in (("p384",), ("p256",), ("p256", "rsa"), ("p256", "p384", "rsa")):
+        (www / "app.bin").write_bytes(signed(keys, *kinds, image=later))
+        assert "UNKNOWN_KEY: block 0: " in refuse(trusted_keys="running")
+    (www / "app.bin").write_bytes(signed(keys, "rsa", "p384", image=later))
+    board.run(text(trusted_keys="running"))
     assert board.running().version == "3.0.0"
+    # Not confirmed. Another key takes over by its name.
+    later = images.app_image(size=45_000, version="3.1.0", seed=7)
+    (www / "app.bin").write_bytes(signed(keys, "p384", image=later))
+    board.run(text(trusted_keys=["running", keys.digests["p384"]]))
+    board.run("import https_ota; https_ota.confirm()")
+    last = images.app_image(size=40_000, version="4.0.0", seed=7)
+    (www / "app.bin").write_bytes(signed(keys, "rsa", image=last))
+    assert "UNKNOWN_KEY" in refuse(trusted_keys="running")
+    (www / "app.bin").write_bytes(signed(keys, "p384", image=last))
+    board.run(text(trusted_keys="running"))
+    assert board.running().version == "4.0.0"
+
+
+def test_data_and_the_key_of_the_running_firmware(tmp_path, root, keys, www, nginx):
+    """A file of data tells nobody whom to trust: any block of that key will do, none of another."""
+    running = signed(keys, "rsa", "p256", image=images.app_image())
+    board = Board(simflash.make_flash(tmp_path / "flash.bin", running))
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    data = os.urandom(8192)
+    for kinds, good in ((("p256", "rsa"), True), (("rsa",), True), (("p256",), False)):
+        blocks = sbv2.sign_data(data, [load(keys, kind) for kind in kinds])
+        (www / "app.bin").write_bytes(data + blocks.ljust(4096, b"\xff"))
+        text = "from https_ota import data\ndata._mounted = lambda label: False\n"
+        text += code(nginx.url("app.bin"), partition="vfs", trusted_keys="running", resume=False)
+        done = board.start(text)
+        assert (done.returncode == 0) == good, done.stderr
+        assert good or "UNKNOWN_KEY" in done.stderr
 
 
 def test_signature_that_another_update_left_behind(board, keys, www, nginx):
