@@ -194,6 +194,15 @@ def test_signatures(capsys, tmp_path, keys, signed):
     assert out.endswith("image length 512 of 8192 bytes, 7680 bytes of padding and signatures\n")
 
 
+def test_the_key_of_what_would_run(capsys, tmp_path, keys, signed):
+    _, out = command(capsys, tmp_path, signed)
+    assert f'trusted_keys="running" means {keys.digests["rsa"]} on it' in out
+    at = len(signed) - 4096
+    for first in (b"\xff" * 1216, signed[at : at + 100] + b"\0" + signed[at + 101 :][:1115]):
+        _, out = command(capsys, tmp_path, signed[:at] + first + signed[at + 1216 :])
+        assert 'trusted_keys="running" finds no key in it' in out
+
+
 def test_more_behind_the_signatures(capsys, tmp_path, signed):
     _, out = command(capsys, tmp_path, signed + b"more")
     assert "7680 bytes of padding and signatures, 4 bytes behind it are no part of it" in out

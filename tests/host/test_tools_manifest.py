@@ -360,6 +360,38 @@ def test_check(command, tmp_path, keys, signed_app):
     assert "must not be published" in out
 
 
+def test_check_for_boards_that_go_by_what_runs(command, tmp_path, keys, signed_app):
+    make(command, keys)
+    other, own = (
+        load_pem_private_key(keys.private(k).read_bytes(), None) for k in ("rsa", "p256")
+    )
+    running = sbv2.sign(images.app_image(size=5000), [own])
+    (tmp_path / "runs.bin").write_bytes(running)
+    out = checked(command, "--running", "runs.bin", code=0)
+    assert f"block 0, P-256, by the trusted key {keys.digests['p256']}" in out
+    # The manifest's signature may have that key in any block, the image in the first alone.
+    (tmp_path / "app.bin").write_bytes(sbv2.sign(APP, [other, own]))
+    make(command, keys, number=8)
+    assert "it must be in block 0" in checked(command, "--running", "runs.bin")
+    out = checked(command, "--trusted", keys.digests["p256"], code=0)
+    assert f"block 1, P-256, by the trusted key {keys.digests['p256']}" in out
+    # Someone's block behind a good one tells nothing.
+    (tmp_path / "runs.bin").write_bytes(sbv2.sign(images.app_image(size=5000), [own, other]))
+    make(command, keys, number=9, kind="rsa")
+    assert "is not trusted" in checked(command, "--running", "runs.bin")
+    (tmp_path / "runs.bin").write_bytes(APP)
+    code, _, err = command("--check", "m.json", "--running", "runs.bin")
+    assert code == 2
+    assert "finds no key in this image: it is not signed" in err
+
+
+def test_check_tells_of_images_by_other_keys(command, keys, tmp_path, signed_app):
+    """No mistake by itself: boards may have image_keys=."""
+    make(command, keys, kind="rsa")
+    out = checked(command, "--trusted", keys.digests["rsa"], code=0)
+    assert "boards refuse it, unless image_keys= says otherwise" in out
+
+
 def test_check_looks_at_files(command, tmp_path, keys, signed_app):
     make(command, keys, "--url-prefix", "fw/")
     assert "cannot read fw/app.bin" in checked(command)

@@ -14,7 +14,8 @@ import simflash
 from board import PENDING_VERIFY, ROOT, VALID, Board, Running
 from simserial import SerialBoard
 
-from https_ota_tools import cli, link, package, partition
+from https_ota_tools import cli, link, package, partition, sbv2
+from https_ota_tools import keys as key_files
 from https_ota_tools import push as pusher
 
 MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
@@ -59,6 +60,27 @@ def test_a_push_installs_restarts_and_confirms(push, serial, app, way):
     assert "image: test 2.0.0, 70000 bytes, for ota_1" in out
     assert "confirmed: it stays" in out
     assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+def test_a_key_that_is_not_that_of_the_running_firmware_is_told(tmp_path, root, keys, capsys):
+    own, other = (key_files.load_private(keys.private(k)) for k in ("p256", "rsa"))
+    old, new = (
+        images.app_image(size=30_000, version=v, seed=n) for n, v in enumerate(("1.0", "2.0"))
+    )
+    path = tmp_path / "new.bin"
+    for running, signers, told in (
+        ((own, other), (own, other), False),
+        ((own, other), (other, own), True),
+        ((own,), (), True),
+        ((), (other,), False),
+    ):
+        app = sbv2.sign(old, running) if running else old
+        board = Board(simflash.make_flash(tmp_path / "flash.bin", app))
+        path.write_bytes(sbv2.sign(new, signers) if signers else new)
+        with SerialBoard(board) as serial:
+            assert cli.main(["push", str(path), "--port", serial.port, "--usb", "--confirm"]) == 0
+        out = capsys.readouterr().out
+        assert ('note: trusted_keys="running" would refuse this image' in out) == told
 
 
 def test_a_connected_board_is_served_over_wifi(serial, app):

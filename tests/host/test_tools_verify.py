@@ -117,6 +117,53 @@ def test_without_trusted_keys_signatures_are_not_looked_at(command, signed):
         assert f"not checked ({has} in the file): a device without trusted_keys takes any" in out
 
 
+@pytest.fixture(scope="session")
+def blocks(keys, all_signed):
+    """Blocks by each key: over APP, and over something else."""
+    over = {k: all_signed[SECTOR + 1216 * n :][:1216] for n, k in enumerate(KINDS)}
+    other = images.app_image(size=5000, seed=3).ljust(SECTOR, b"\xff")
+    load = key_files.load_private
+    return over, {k: sbv2.sign_data(other, [load(keys.private(k))]) for k in KINDS}
+
+
+def with_blocks(*blocks):
+    return APP.ljust(SECTOR, b"\xff") + b"".join(blocks).ljust(4096, b"\xff")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_is_block_0_of_what_runs(command, tmp_path, keys, blocks, kind):
+    good, bad = blocks
+    path = tmp_path / "runs.bin"
+    others = [k for k in KINDS if k != kind]
+    for behind in ([], [good[others[0]]], [bad[others[0]]], [b"\xff" * 1216, good[others[1]]]):
+        path.write_bytes(with_blocks(good[kind], *behind))
+        code, out, _ = command(with_blocks(good[kind], good[others[1]]), "--running", path)
+        assert code == 0
+        assert f"block 0, {NAMES[kind]}, by the trusted key {keys.digests[kind]}" in out
+        for first in (good[others[0]], b"\xff" * 1216, bad[kind]):
+            code, out, _ = command(with_blocks(first, good[kind]), "--running", path)
+            assert code == 1
+            assert "must be in block 0" in out
+            # Named, it counts anywhere.
+            named = ("--running", path, "--trusted", keys.digests[kind])
+            assert command(with_blocks(first, good[kind]), *named)[0] == 0
+        assert command(with_blocks(good[others[0]]), "--running", path)[0] == 1
+        named = ("--running", path, "--trusted", keys.digests[others[0]])
+        assert command(with_blocks(good[others[0]]), *named)[0] == 0
+        assert command(APP, "--running", path)[0] == 1
+
+
+def test_what_runs_has_no_good_block_0(command, tmp_path, blocks):
+    good, bad = blocks
+    path = tmp_path / "runs.bin"
+    damaged = changed(good["p256"], 50, good["p256"][50] ^ 1)
+    for first in ((), (bad["p256"], good["p256"]), (b"\xff" * 1216, good["rsa"]), (damaged,)):
+        path.write_bytes(with_blocks(*first))
+        code, _, err = command(with_blocks(good["p256"]), "--running", path)
+        assert code == 2
+        assert f'{path}: trusted_keys="running" finds no key in this image' in err
+
+
 # What it refuses
 
 

@@ -283,6 +283,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --check: one of the boards' trusted_keys, or the public key",
     )
     parser.add_argument(
+        "--running",
+        type=Path,
+        metavar="APP.bin",
+        help='with --check: what the boards run, where "running" is one of their trusted_keys',
+    )
+    parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="with --check: where the files are (beside it)"
     )
 
@@ -341,6 +347,7 @@ def _run_check(args: argparse.Namespace, now: datetime.datetime) -> int:
         [verify.key_digest(given) for given in args.trusted],
         args.dir or args.check.parent,
         now,
+        verify.running_key(args.running),
     )
     console = output.console()
     output.show_checks(checks, console)

@@ -20,7 +20,18 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from https_ota_tools import authority, files, image, link, output, package, ports, serve, status
+from https_ota_tools import (
+    authority,
+    files,
+    image,
+    link,
+    output,
+    package,
+    ports,
+    sbv2,
+    serve,
+    status,
+)
 from https_ota_tools.errors import ToolError
 
 NAME = "push"
@@ -76,6 +87,15 @@ try:
 except ImportError:
     import esp32
     esp32.Partition.mark_app_valid_cancel_rollback()
+"""
+
+
+_RUNNING_KEY = """\
+from https_ota import sign, OTAError
+try:
+    print(sign.trusted_digests("running")[0][:32].hex())
+except OTAError:
+    print("none")
 """
 
 
@@ -142,6 +162,7 @@ def push(data: bytes, board: link.Link, options: Options, console: Console) -> b
     console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
     console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
     _have_package(board, found, options, console)
+    _compare_keys(board, data, parsed, console)
     address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
         console.print("the board is not connected to Wi-Fi: over the cable")
@@ -211,6 +232,18 @@ def _have_package(
     board.soft_reset()
     board.exec("import https_ota")
     console.print(f"https_ota is in {folder} now, {made.form}")
+
+
+def _compare_keys(board: link.Link, data: bytes, parsed: image.Image, console: Console) -> None:
+    """Say so when updates with `trusted_keys="running"` would refuse the image, or go by another key from then on."""
+    running = board.exec(_RUNNING_KEY, SILENCE_S).split()[-1]
+    if running == "none":
+        return
+    verdict = sbv2.check_trust(sbv2.blocks(data, parsed.length), (), running)
+    if verdict.verdict is not image.Verdict.VALID:
+        console.print(
+            f'note: trusted_keys="running" would refuse this image, and go by another key once it runs: {verdict.detail}'
+        )
 
 
 def set_clock(board: link.Link) -> None:

@@ -18,12 +18,14 @@ def check(
     trusted: Collection[str],
     folder: Path,
     now: datetime.datetime,
+    running: str = "",
 ) -> list[image.Check]:
     """Check a manifest, its signature and the files that it names, as far as they are in a folder.
 
     trusted: digests of keys, one of which must have signed it; without any, any key will do.
+    running: what "running" in the boards' `trusted_keys` stands for, see sbv2.running_key(). It is for images, too.
     """
-    checks = [check_signature(data, signature, trusted)]
+    checks = [check_signature(data, signature, [*trusted, *filter(None, [running])])]
     try:
         manifest = release.parse(data)
     except ToolError as e:
@@ -44,7 +46,11 @@ def check(
         )
     if not manifest.files:
         checks.append(image.Check("files", image.Verdict.INVALID, "none: no board finds one"))
-    checks += [_check_file(file, manifest, folder) for file in manifest.files]
+    for file in manifest.files:
+        path = _find(file, folder)
+        checks.append(_check_file(file, manifest, path))
+        if checks[-1].verdict is image.Verdict.VALID and (trusted or running):
+            checks.append(_check_trust(path, trusted, running))
     return checks
 
 
@@ -70,11 +76,24 @@ def check_signature(data: bytes, signature: bytes | None, trusted: Collection[st
     return image.Check("signature", image.Verdict.INVALID, said)
 
 
-def _check_file(file: release.File, manifest: release.Manifest, folder: Path) -> image.Check:
+def _find(file: release.File, folder: Path) -> Path:
     parts = urlsplit(file.url)
     name = unquote(parts.path)
     # Of one that lies elsewhere, a copy in the folder.
-    path = folder / (Path(name).name if parts.netloc or name.startswith("/") else name)
+    return folder / (Path(name).name if parts.netloc or name.startswith("/") else name)
+
+
+def _check_trust(path: Path, trusted: Collection[str], running: str) -> image.Check:
+    """Return the check of an image's signature. By keys that are named, boards may go by others: image_keys."""
+    data = files.read(path)
+    found = sbv2.check_trust(sbv2.blocks(data, image.load_app(data).length), trusted, running)
+    if found.verdict is image.Verdict.VALID or running:
+        return found
+    detail = f"{found.detail}; boards refuse it, unless image_keys= says otherwise"
+    return image.Check("signature", image.Verdict.ABSENT, detail)
+
+
+def _check_file(file: release.File, manifest: release.Manifest, path: Path) -> image.Check:
     name = f"file for {file.kind}"
     try:
         problem, detail = _judge_file(file, manifest, files.read(path))

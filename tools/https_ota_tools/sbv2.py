@@ -86,6 +86,13 @@ def checks(found: Sequence[Block]) -> list[image.Check]:
     """Return checks of these signatures by the keys in them."""
     if not found:
         return [image.Check("signature", image.Verdict.ABSENT, "none, the image is not signed")]
+    first = found[0]
+    running = image.Check(
+        "running", image.Verdict.VALID, f'trusted_keys="running" means {first.key_digest} on it'
+    )
+    if first.number or not first.good:
+        detail = 'trusted_keys="running" finds no key in it, as block 0 is no good signature'
+        running = image.Check("running", image.Verdict.ABSENT, detail)
     return [
         image.Check(
             f"signature {b.number}",
@@ -95,24 +102,53 @@ def checks(found: Sequence[Block]) -> list[image.Check]:
             else f"block {b.number}: {b.problem}",
         )
         for b in found
-    ]
+    ] + [running]
 
 
-def check_trust(found: Sequence[Block], trusted: Collection[str]) -> image.Check:
-    """Return the check that a device with these `trusted_keys` makes: one good signature by one of them is enough."""
+def check_trust(
+    found: Sequence[Block], trusted: Collection[str], running: str = ""
+) -> image.Check:
+    """Return the check that a device with these `trusted_keys` makes: one good signature by one of them is enough.
+
+    running: what "running" in them stands for, see running_key(): block 0 must be by that key.
+    """
     for b in found:
-        if b.good and b.key_digest in trusted:
+        if b.good and (b.key_digest in trusted or (b.number == 0 and b.key_digest == running)):
             detail = f"block {b.number}, {b.scheme}, by the trusted key {b.key_digest}"
             return image.Check("signature", image.Verdict.VALID, detail)
     if not found:
         detail = "the image is not signed: expected a signature by a trusted key; `https-ota sign` makes one"
         return image.Check("signature", image.Verdict.INVALID, detail)
     said = "; ".join(
-        f"block {b.number}: " + (b.problem or f"the key {b.key_digest} is not trusted")
+        f"block {b.number}: "
+        + (
+            b.problem
+            or f"the key {b.key_digest} is not trusted"
+            + (
+                " here: as that of the running firmware it must be in block 0"
+                * (b.key_digest == running)
+            )
+        )
         for b in found
     )
-    detail = f"no good signature by a trusted key ({', '.join(sorted(trusted))}): {said}"
+    known = sorted(trusted) + [f"{running} in block 0"] * bool(running)
+    detail = f"no good signature by a trusted key ({', '.join(known)}): {said}"
     return image.Check("signature", image.Verdict.INVALID, detail)
+
+
+def running_key(data: bytes) -> str:
+    """Return the digest of the key that `trusted_keys="running"` means on a device that runs this image.
+
+    That is the one of block 0: whoever has a release can sign it once more behind that. Raises ToolError if there is
+    no such block, or if it is no good.
+    """
+    found = blocks(data, image.load_app(data).length)
+    if found and found[0].number == 0 and found[0].good:
+        return found[0].key_digest
+    why = "it is not signed"
+    if found:
+        why = f"block {found[0].number}: {found[0].problem or 'block 0 is empty'}"
+    raise ToolError(f'trusted_keys="running" finds no key in this image: {why}')
 
 
 def key_digest(key: keys.Public) -> str:

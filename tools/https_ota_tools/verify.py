@@ -16,10 +16,12 @@ def verify(
     data: bytes,
     trusted: Collection[str] = (),
     decrypt_keys: Sequence[keys.Private] = (),
+    running: str = "",
 ) -> image.Report:
     """Check a file as a device does, by the same rules.
 
     trusted: its `trusted_keys`, as 64 hex digits each. Without any it doesn't look at signatures.
+    running: what "running" in its `trusted_keys` stands for, see sbv2.running_key().
     decrypt_keys: what encimg.load_keys() returns for the key of its `decrypt`. With one it takes encrypted images
         alone, without one plain ones.
 
@@ -41,8 +43,8 @@ def verify(
     checks += report.checks
     if report.image:
         found = sbv2.blocks(data, report.image.length)
-        if trusted:
-            checks.append(sbv2.check_trust(found, trusted))
+        if trusted or running:
+            checks.append(sbv2.check_trust(found, trusted, running))
         else:
             has = f"{len(found)} in the file" if found else "none in the file"
             detail = f"not checked ({has}): a device without trusted_keys takes any image"
@@ -63,6 +65,16 @@ def key_digest(given: str) -> str:
         raise ToolError(str(e) if str(e).startswith(given) else f"{given}: {e}") from e
 
 
+def running_key(path: Path | None) -> str:
+    """Return the digest of the key that "running" stands for where this image runs; empty without a path."""
+    if path is None:
+        return ""
+    try:
+        return sbv2.running_key(files.read(path))
+    except ToolError as e:
+        raise ToolError(f"{path}: {e}") from e
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("file", type=Path, metavar="FILE", help="what the device would download")
@@ -72,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIGEST|PUBLIC.pem",
         help="one of the device's trusted_keys, or the public key",
+    )
+    parser.add_argument(
+        "--running",
+        type=Path,
+        metavar="APP.bin",
+        help='what the device runs, where "running" is one of its trusted_keys',
     )
     parser.add_argument(
         "--decrypt-key",
@@ -85,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Do the command: 0 if the device would take it, 1 if not."""
     trusted = [key_digest(given) for given in args.trusted]
     decrypt_keys = encimg.load_keys(args.decrypt_key) if args.decrypt_key else []
-    report = verify(files.read(args.file), trusted, decrypt_keys)
+    report = verify(files.read(args.file), trusted, decrypt_keys, running_key(args.running))
     console = output.console()
     output.show_checks(report.checks, console)
     console.print(f"\na device {'takes' if report.valid else 'refuses'} this file")
