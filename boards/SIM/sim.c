@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 
 #define PWRON_RESET (1)
 #define WDT_RESET (3)
+#define SOFT_RESET (5)
 
 #define MAX_TIMERS (4)
 
@@ -38,15 +40,18 @@ time_t __wrap_time(time_t *t);
 #define CAUSE_VAR "SIM_RESET_CAUSE="
 #define CUT_VAR "SIM_CUT="
 #define RTC_VAR "SIM_RTC="
+#define WDT_VAR "SIM_WDT="
 static char env_cause[] = CAUSE_VAR "0";
 static char env_cut[32];
 static char env_rtc[40];
+static char env_wdt[] = WDT_VAR "0000000000";
 
 static char **first_argv;
 static int first_cwd;
 static int reset_cause = PWRON_RESET;
 static long operations_left; // 0: the power stays on
 static long long rtc_offset_us; // the board's clock minus the host's
+static pthread_t first_thread;
 static timer_t timers[MAX_TIMERS];
 static bool timer_made[MAX_TIMERS];
 
@@ -84,11 +89,22 @@ static long long first_rtc_offset(void) {
     return start * 1000000LL - host_us();
 }
 
+static void on_watchdog(int sig);
+
+static void set_watchdog(long ms) {
+    struct sigaction action = { .sa_handler = on_watchdog, .sa_flags = SA_NODEFER };
+    struct itimerval timer = { .it_value = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 } };
+    // SA_NODEFER: a signal blocked here would stay blocked after the exec.
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
 // Runs before main(), as the clock must be right from the first look at it.
 // The C library hands main()'s arguments to constructors as well.
 __attribute__((constructor)) static void power_on(int argc, char **argv) {
     (void)argc;
     first_argv = argv;
+    first_thread = pthread_self();
     first_cwd = open(".", O_RDONLY | O_CLOEXEC);
     const char *cause = getenv("SIM_RESET_CAUSE");
     if (cause != NULL && atoi(cause) != 0) {
@@ -97,6 +113,12 @@ __attribute__((constructor)) static void power_on(int argc, char **argv) {
     const char *cut = getenv("SIM_CUT");
     set_operations_left(cut != NULL ? atol(cut) : 0);
     set_rtc_offset(first_rtc_offset());
+    // A watchdog can't be stopped: only a reset of the chip ends it, not one of MicroPython.
+    const char *wdt = getenv("SIM_WDT");
+    if (reset_cause == SOFT_RESET && wdt != NULL && atol(wdt) > 0) {
+        set_watchdog(atol(wdt));
+    }
+    putenv(env_wdt);
     putenv(env_cause);
     putenv(env_cut);
     putenv(env_rtc);
@@ -107,7 +129,16 @@ __attribute__((constructor)) static void power_on(int argc, char **argv) {
 // Only calls that are allowed in a signal handler, as the watchdog's is one.
 static void restart(int cause) {
     static const struct itimerval off;
-    setitimer(ITIMER_REAL, &off, NULL); // it would outlive the exec
+    struct itimerval left;
+    setitimer(ITIMER_REAL, &off, &left); // it would outlive the exec, the handler would not
+    long ms = 0;
+    if (cause == SOFT_RESET && (left.it_value.tv_sec != 0 || left.it_value.tv_usec != 0)) {
+        ms = left.it_value.tv_sec * 1000 + left.it_value.tv_usec / 1000 + 1;
+    }
+    for (char *digit = env_wdt + sizeof(env_wdt) - 2; digit >= env_wdt + sizeof(WDT_VAR) - 1; --digit) {
+        *digit = '0' + ms % 10;
+        ms /= 10;
+    }
     for (int i = 0; i < MAX_TIMERS; ++i) {
         static const struct itimerspec stopped;
         if (timer_made[i]) {
@@ -198,12 +229,7 @@ static MP_DEFINE_CONST_FUN_OBJ_0(sim_cut_obj, sim_cut);
 
 // watchdog(ms): reset in ms milliseconds unless called again.
 static mp_obj_t sim_watchdog(mp_obj_t ms_in) {
-    mp_int_t ms = mp_obj_get_int(ms_in);
-    struct sigaction action = { .sa_handler = on_watchdog, .sa_flags = SA_NODEFER };
-    struct itimerval timer = { .it_value = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 } };
-    // SA_NODEFER: a signal blocked here would stay blocked after the exec.
-    sigaction(SIGALRM, &action, NULL);
-    setitimer(ITIMER_REAL, &timer, NULL);
+    set_watchdog(mp_obj_get_int(ms_in));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(sim_watchdog_obj, sim_watchdog);
@@ -256,6 +282,8 @@ static MP_DEFINE_CONST_FUN_OBJ_1(sim_set_clock_obj, sim_set_clock);
 // Standard input is a chip's UART: every byte passes as it is, but for Ctrl-C while it interrupts.
 static bool serial;
 
+static volatile bool interruptible;
+
 static void set_line(bool interrupts) {
     struct termios line;
     if (tcgetattr(STDIN_FILENO, &line) != 0) {
@@ -273,23 +301,52 @@ static void set_line(bool interrupts) {
     tcsetattr(STDIN_FILENO, TCSANOW, &line);
 }
 
+// As on the chip: raised between two bytecodes, in the thread that the REPL is in.
+static void on_ctrl_c(int sig) {
+    if (!pthread_equal(pthread_self(), first_thread)) {
+        pthread_kill(first_thread, sig);
+    } else if (interruptible) {
+        mp_sched_keyboard_interrupt();
+    }
+}
+
 void __real_mp_hal_set_interrupt_char(char c);
 void __wrap_mp_hal_set_interrupt_char(char c);
 
 void __wrap_mp_hal_set_interrupt_char(char c) {
-    // The handler stays: without it, a Ctrl-C that was on its way would end the process.
-    if (!serial || c == CHAR_CTRL_C) {
+    if (!serial) {
         __real_mp_hal_set_interrupt_char(c);
+        return;
     }
-    if (serial) {
-        set_line(c == CHAR_CTRL_C);
-    }
+    interruptible = c == CHAR_CTRL_C;
+    set_line(interruptible);
 }
+
+// run(callable, ...): call it with Ctrl-C on, return what it raised, or None. What comes behind its end interrupts nothing.
+static mp_obj_t sim_run(size_t n_args, const mp_obj_t *args) {
+    mp_obj_t raised = mp_const_none;
+    nlr_buf_t nlr;
+    __wrap_mp_hal_set_interrupt_char(CHAR_CTRL_C);
+    if (nlr_push(&nlr) == 0) {
+        mp_call_function_n_kw(args[0], n_args - 1, 0, args + 1);
+        mp_handle_pending(true);
+        nlr_pop();
+    } else {
+        raised = MP_OBJ_FROM_PTR(nlr.ret_val);
+    }
+    __wrap_mp_hal_set_interrupt_char(-1);
+    mp_handle_pending(false);
+    return raised;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR(sim_run_obj, 1, sim_run);
 
 // serial(): standard input, a terminal, is the serial line from now on. It may already be the one that
 // controls this process, which the fresh copy after a reset inherits.
 static mp_obj_t sim_serial(void) {
     ioctl(STDIN_FILENO, TIOCSCTTY, 0);
+    // From the first Ctrl-C on: without a handler it would end the process.
+    struct sigaction action = { .sa_handler = on_ctrl_c };
+    sigaction(SIGINT, &action, NULL);
     serial = true;
     set_line(false);
     return mp_const_none;
@@ -307,6 +364,7 @@ static const mp_rom_map_elem_t sim_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_hold), MP_ROM_PTR(&sim_hold_obj) },
     { MP_ROM_QSTR(MP_QSTR_set_clock), MP_ROM_PTR(&sim_set_clock_obj) },
     { MP_ROM_QSTR(MP_QSTR_serial), MP_ROM_PTR(&sim_serial_obj) },
+    { MP_ROM_QSTR(MP_QSTR_run), MP_ROM_PTR(&sim_run_obj) },
 };
 static MP_DEFINE_CONST_DICT(sim_globals, sim_globals_table);
 

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import servers
+from simserial import SerialBoard
 
 
 @pytest.fixture
@@ -148,3 +149,69 @@ def test_mip_installs_a_package_from_a_server(mpremote, serial, tmp_path):
             thread.join()
     assert (serial.folder / "lib" / "hello" / "__init__.py").exists()
     assert mpremote("exec", "import hello; print(hello.greet())") == "hello\n"
+
+
+WATCHDOG = "import machine\nw = machine.WDT(timeout=%d)"
+
+
+def test_a_watchdog_outlives_a_soft_reset_and_is_as_long_as_the_last_one_says(mpremote, serial):
+    mpremote("exec", WATCHDOG % 60_000)
+    mpremote("soft-reset")
+    said = len(serial.said)
+    # mpremote's own soft reset comes before each command: the watchdog runs when nothing has been armed since.
+    mpremote("resume", "exec", "--no-follow", WATCHDOG % 1)
+    mpremote("soft-reset")
+    servers.wait_for(lambda: b"rst:0x3 " in serial.said[said:])
+    mpremote("exec", WATCHDOG % 300)
+    mpremote("exec", WATCHDOG % 60_000)
+    said = len(serial.said)
+    mpremote("exec", "import time\ntime.sleep_ms(500)")
+    assert b"rst:0x3 " not in serial.said[said:]
+
+
+def test_a_reset_ends_the_watchdog(mpremote, serial):
+    mpremote("exec", "--no-follow", WATCHDOG % 400 + "\nmachine.reset()")
+    servers.wait_for(lambda: b"rst:0x2 " in serial.said)
+    mpremote("exec", "import time\ntime.sleep_ms(600)")
+    assert b"rst:0x3 " not in serial.said
+
+
+def test_a_boot_py_that_fails_keeps_main_py_from_running(mpremote, serial):
+    (serial.folder / "boot.py").write_text("print('boot.py ran')\n1 / 0\n")
+    (serial.folder / "main.py").write_text("print('main.py ran')")
+    said = reset(mpremote, serial)
+    mpremote("resume", "exec", "print('command')")
+    assert b"boot.py ran" in serial.said[said:]
+    assert b'File "boot.py", line 2' in serial.said[said:]
+    assert b"main.py ran" not in serial.said[said:]
+
+
+def test_a_thread_goes_on_and_ctrl_c_is_for_the_repl(mpremote, serial):
+    code = (
+        "import _thread, time\n"
+        "n = 0\n"
+        "def count():\n"
+        "    global n\n"
+        "    while True:\n"
+        "        time.sleep_ms(1)\n"
+        "        n += 1\n"
+        "_thread.start_new_thread(count, ())\n"
+        "while True: pass"
+    )
+    mpremote("exec", "--no-follow", code)
+    assert mpremote("resume", "exec", "m = n\ntime.sleep_ms(50)\nprint(n > m)") == "True\n"
+
+
+def test_the_filesystem_may_be_in_the_flash(board, tmp_path):
+    with SerialBoard(board, SIM_FS="flash") as serial:
+
+        def mpremote(*args):
+            command = [sys.executable, "-m", "mpremote", "connect", serial.port, *args]
+            return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+
+        mpremote("exec", "f = open('/kept', 'w')\nf.write('littlefs')\nf.close()")
+        serial.power_off()
+        serial.power_on()
+        assert mpremote("exec", "import os\nprint(open('/kept').read(), os.statvfs('/')[0])") == (
+            b"littlefs 4096\n"
+        )

@@ -4,8 +4,8 @@
 #
 # Friendly mode (no line editing), raw mode and raw-paste mode follow upstream's shared/runtime/pyexec.c and
 # docs/reference/repl.rst; only a syntax error is found later, when all of a pasted program has come. The folder SIM_FS
-# is the board's filesystem: boot.py and main.py run from there as on a chip. SIM_STOCK=1 is a firmware that has nothing
-# of this project frozen into it.
+# is the board's filesystem, or littlefs in the flash's own partition: boot.py and main.py run from there as on a chip.
+# SIM_STOCK=1 is a firmware that has nothing of this project frozen into it.
 import io
 import os
 import sys
@@ -24,7 +24,6 @@ _CTRL_C = const(3)
 _CTRL_D = const(4)
 _CTRL_E = const(5)
 _BACKSPACE = (8, 127)
-_NO_INTERRUPT = const(-1)
 # Half of the 256 bytes that upstream's ports buffer.
 _WINDOW = const(128)
 
@@ -60,21 +59,17 @@ def _traceback(e):
 
 
 # Run a program; return what it raised, None when it ended well. SystemExit is a soft reset.
-def _run(source, kind, raw):
+def _run(source, kind, raw, name="<stdin>"):
     try:
-        code = compile(source, "<stdin>", kind)
-        micropython.kbd_intr(_CTRL_C)
-        exec(code, _globals)
-        micropython.kbd_intr(_NO_INTERRUPT)
-        return None
-    except SystemExit:
-        micropython.kbd_intr(_NO_INTERRUPT)
+        code = compile(source, name, kind)
+    except Exception as e:
+        return e
+    e = _sim.run(exec, code, _globals)
+    if isinstance(e, SystemExit):
         if raw:
             _put(b"\x04\x04")
         _soft_reset(raw)
-    except BaseException as e:
-        micropython.kbd_intr(_NO_INTERRUPT)
-        return e
+    return e
 
 
 def _run_raw(source):
@@ -85,15 +80,17 @@ def _run_raw(source):
     _put(b"\x04")
 
 
+# False when it raised something; a file that is missing is none that did.
 def _run_file(name):
     try:
         with open(name) as f:
             source = f.read()
     except OSError:
-        return
-    e = _run(source, "exec", False)
+        return True
+    e = _run(source, "exec", False, name)
     if e is not None:
         _put(_traceback(e))
+    return e is None
 
 
 def _raw_paste():
@@ -190,20 +187,32 @@ def _friendly():
                 _put(_traceback(e))
 
 
+# Littlefs in the partition of that name, made when there is none, as the port's inisetup.py does.
+def _flash_filesystem():
+    part = esp32.Partition("vfs")
+    try:
+        return vfs.VfsLfs2(part)
+    except OSError:
+        vfs.VfsLfs2.mkfs(part)
+        return vfs.VfsLfs2(part)
+
+
 def main():
     soft = machine.reset_cause() == machine.SOFT_RESET
     raw = soft and os.getenv("SIM_REPL_RAW") == "1"
     _sim.serial()
     if not soft:
+        _put("rst:0x%x (SIM),boot:0x8 (SPI_FAST_FLASH_BOOT)\r\n" % machine.reset_cause())
         for line in simboot.log:
             _put("boot: %s\r\n" % line)
     # simboot has opened the flash: from now on paths are the board's.
     vfs.umount("/")
-    vfs.mount(vfs.VfsPosix(os.getenv("SIM_FS")), "/")
+    folder = os.getenv("SIM_FS")
+    vfs.mount(_flash_filesystem() if folder == "flash" else vfs.VfsPosix(folder), "/")
     os.chdir("/")
     sys.path[:] = ["", "/lib"] if os.getenv("SIM_STOCK") == "1" else ["", ".frozen", "/lib"]
-    _run_file("boot.py")
-    if not raw:
+    # What boot.py raised, a Ctrl-C too, keeps main.py from running.
+    if _run_file("boot.py") and not raw:
         _run_file("main.py")
     while True:
         if raw:
