@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -92,13 +92,27 @@ def read_pem(path: Path) -> bytes:
     return text.encode() if "-----BEGIN" in text else data
 
 
-def write(path: Path, data: bytes, new_mode: int | None = None) -> None:
-    """Write a file, replacing what was there: all of it, or nothing. Raises ToolError if that is impossible.
+def write(path: Path, data: bytes) -> None:
+    """Write a file, replacing what was there: all of it, or nothing. Raises ToolError if that is impossible."""
+    write_all([(path, data)])
 
-    new_mode: the permissions of a file that is new; by default, what the user's umask gives.
-    """
+
+def write_all(new: Sequence[tuple[Path, bytes]]) -> None:
+    """Write files, replacing what was there: all of them, or none. Raises ToolError if that is impossible."""
+    with contextlib.ExitStack() as stack:
+        steps = []
+        for path, data in new:
+            with _words(path):
+                steps.append((path, _prepare(path, data, stack)))
+        for path, finish in steps:
+            with _words(path):
+                finish()
+
+
+@contextlib.contextmanager
+def _words(path: Path) -> Iterator[None]:
     try:
-        _write(path, data, new_mode)
+        yield
     except OSError as e:
         raise ToolError(f"cannot write {path}: {e.strerror}") from e
     except ValueError as e:  # a NUL in its name
@@ -134,38 +148,31 @@ def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
     return bytes(data)
 
 
-def _write(path: Path, data: bytes, new_mode: int | None) -> None:
-    mode = new_mode
+def _prepare(path: Path, data: bytes, stack: contextlib.ExitStack) -> Callable[[], object]:
+    """Write data beside a file; return what puts it in its place. What is not needed then goes with the stack."""
+    mode = None
     with contextlib.suppress(FileNotFoundError):
         found = path.stat().st_mode
         mode = stat.S_IMODE(found)
+        if stat.S_ISDIR(found):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(found):
-            # A device or a pipe can't be replaced; a folder says so itself.
-            path.write_bytes(data)
-            return
+            # A device or a pipe can't be replaced.
+            return lambda: path.write_bytes(data)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    path = Path(os.path.realpath(path))  # a link stays one
-    beside = path.with_name(f".https-ota-{os.getpid()}")
+    real = Path(os.path.realpath(path))  # a link stays one
+    beside = real.with_name(f".https-ota-{os.getpid()}-{id(data):x}")
     try:
-        file = open(beside, "xb", opener=_opener(new_mode))  # noqa: SIM115  closed below
+        file = beside.open("xb")
     except PermissionError:
         # The file may be written, its folder not.
-        path.write_bytes(data)
-        return
-    try:
-        with file:
-            if mode is not None:
-                beside.chmod(mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-
-
-def _opener(mode: int | None) -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode)
+        return lambda: path.write_bytes(data)
+    stack.callback(beside.unlink, missing_ok=True)
+    with file:
+        if mode is not None:
+            beside.chmod(mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return lambda: beside.replace(real)

@@ -132,8 +132,7 @@ def write(path: Path, data: bytes, key_paths: Sequence[Path]) -> list[sbv2.Block
     if path.exists() and signature_path.exists():
         before = (old, files.read(signature_path))
     signature = release.sign(data, [keys.load_private(p) for p in key_paths], before)
-    files.write(signature_path, signature)
-    files.write(path, data)
+    files.write_all([(signature_path, signature), (path, data)])
     return sbv2.data_blocks(data, signature)
 
 

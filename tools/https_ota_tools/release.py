@@ -107,7 +107,7 @@ def time_text(moment: datetime.datetime) -> str:
 
 def signature_path(path: Path) -> Path:
     """Return where the signature of a manifest is."""
-    return path.with_name(path.name + ".sig")
+    return path.parent / (path.name + ".sig")
 
 
 def sign(

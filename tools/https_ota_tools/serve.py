@@ -60,6 +60,8 @@ class Server:
         host: str = "",
         on_request: Callable[[Answered], None] | None = None,
     ) -> None:
+        if not 0 <= port <= 0xFFFF:
+            raise ToolError(f"cannot listen on port {port}: expected 0 to 65535")
         self._context = _context(identity)
         self._folder = folder.resolve()
         self._on_request = on_request
