@@ -2,6 +2,7 @@
 #
 # JSON of up to 8192 bytes; names that are not listed here are ignored, so that others can be added.
 #   release         number of this release, 1 to 2147483647, higher than any before it
+#   serial          optional, default 0, 0 to 4294967295: of this release, each change of the manifest has a higher one
 #   version         of the firmware, as "1.4.0"; "" when it has none
 #   expires         optional, as "2026-12-31T23:59:59Z" (RFC 3339, UTC): from then on the file is not believed
 #   min_version     optional: the lowest version to upgrade from
@@ -70,6 +71,7 @@ class Manifest:
     def __init__(self, data):
         m = _parse(data)
         self.release = _number(m, "release", 1, 0x7FFFFFFF)
+        self.serial = _number(m, "serial", 0, 0xFFFFFFFF, 0)
         self.version = _get(m, "version", str)
         self.expires = _expires(m)
         self.min_version = _get(m, "min_version", str, "")

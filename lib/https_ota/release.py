@@ -4,16 +4,20 @@
 # blocks of 1216 bytes, as behind an image, but of the manifest's bytes. One by a trusted key will do, so the file
 # can hold those of two manifests while one takes the place of the other.
 #
-# A signed manifest with a lower `release` than one that was accepted before is a replay. Of an unsigned one
-# neither `release` nor `expires` is looked at for that: whoever could send an old one could write another.
+# A signed manifest with a lower `release`, or of the same with a lower `serial`, than one that was accepted before is
+# a replay. Of an unsigned one neither these nor `expires` is looked at for that: whoever could send an old one could
+# write another.
 #
 # NVS, namespace "https_ota":
 #   "release"  the highest that was accepted in a signed manifest
+#   "serial"   what it is of, and the highest with that: 2 numbers of 4 bytes, little-endian. One record, so that a power
+#              cut leaves no serial of one release with another. Written before "release"; the higher one of both counts
 #   "etag"     the last check came to "nothing to do": 1, 8 bytes of a SHA-256 over all that decided besides the
 #              manifest, `expires`, the manifest's validator
 
 import time
 from hashlib import sha256
+from struct import pack, unpack
 
 from esp32 import NVS
 from micropython import const
@@ -27,10 +31,13 @@ from .steps import run
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
+_SERIAL = const(8)  # bytes
 _RECORD = const(29)  # bytes before the validator
 _MAX_VALIDATOR = const(128)
 # What a server answers for a file that is not there; S3 says 403.
 _MISSING = (403, 404, 410)
+# The newest manifest that NVS had no room for.
+_unstored = (0, 0)
 # Options of OTA that are of no use for a manifest.
 _SESSION = (
     "decrypt check event progress resume retry_failed verify_spi_mode buffer bulk_erase wlan wdt"
@@ -104,14 +111,16 @@ def check(
         trusted = _verify(data, url, trusted, feed, options)
     manifest = Manifest(data)
     data = None
+    words = ""
     if trusted is None:
         manifest.expires = NEVER
     else:
-        _accept(manifest.release, manifest.expires)
+        words = _accept(manifest.release, manifest.serial, manifest.expires)
     record = None
     try:
         decision = decide(manifest, base, running, board, variant, device_id, failed, feed)
         decision.keys = trusted
+        decision.words += words
         if not decision.update and validator and len(validator) <= _MAX_VALIDATOR:
             record = b"\x01" + ours + manifest.expires.encode() + validator
     finally:
@@ -242,8 +251,12 @@ def _now():
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime()[:6])
 
 
-def _accept(release, expires):
-    """Raise OTAError for a signed manifest that has expired or is older than one before; else remember it."""
+def _accept(release, serial, expires):
+    """Raise OTAError for a signed manifest that has expired or is older than one before; else remember it.
+
+    Returns "", or what is to be said of that.
+    """
+    global _unstored
     if expires != NEVER:
         from .explain import clock_error
 
@@ -257,24 +270,59 @@ def _accept(release, expires):
                 "the manifest was good until %s, the board's clock says %s: sign a new one with"
                 " `https-ota manifest --update`" % (expires, now),
             )
-    newest = 0
-    try:
-        nvs = NVS("https_ota")
-        try:
-            newest = nvs.get_i32("release")
-        except OSError:
-            pass  # the first
-        if release > newest:
-            nvs.set_i32("release", release)
-            nvs.commit()
-    except OSError:
-        pass  # a store that is full or worn out must not stop an update
-    if release < newest:
+    mark = release, serial
+    newest = max(_newest(), _unstored)
+    if mark < newest:
         raise OTAError(
             OTAError.MANIFEST_REPLAY,
             "the manifest is of release %d, this board has seen release %d: an old file has come"
-            % (release, newest),
+            % (release, newest[0])
+            if release < newest[0]
+            else "the manifest of release %d has serial %d, this board has seen %d: an old file has come"
+            % (release, serial, newest[1]),
         )
+    # A store that is full or worn out must not stop an update.
+    if mark == newest or _store(mark, newest[0]):
+        return ""
+    _unstored = mark
+    return "; NVS has no room to remember that this manifest was here: after a reset an older one may be taken for new"
+
+
+# Release and serial of the newest manifest that was accepted.
+def _newest():
+    newest = 0, 0
+    try:
+        nvs = NVS("https_ota")
+    except OSError:
+        return newest
+    try:
+        newest = nvs.get_i32("release"), 0
+    except OSError:
+        pass  # the first
+    record = bytearray(_SERIAL)
+    try:
+        if nvs.get_blob("serial", record) == _SERIAL:
+            newest = max(newest, unpack("<II", record))
+    except OSError:
+        pass  # no serial so far
+    return newest
+
+
+# False when there is no room for it.
+def _store(mark, release):
+    for last in (False, True):
+        try:
+            nvs = NVS("https_ota")
+            if mark[1]:
+                nvs.set_blob("serial", pack("<II", *mark))
+            if mark[0] > release:
+                nvs.set_i32("release", mark[0])
+            nvs.commit()
+            return True
+        except OSError:
+            if last:
+                return False
+            _remember(None)  # it takes room, and only saves bytes
 
 
 # -- the other records ------------------------------------------------------------------------------

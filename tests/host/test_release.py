@@ -274,6 +274,75 @@ def test_replay(board, fleet, nginx, tmp_path):
     )
 
 
+def test_a_release_that_was_stopped_stays_so(board, fleet, nginx, keys):
+    """The file of before has the same release, and the new signature vouches for it as well: boards may still get it."""
+    url, options = nginx.url("m.json"), fleet.options()
+    sign = ("--sign", keys.private("p256"))
+    fleet.publish(1, "2.0.0", "--rollout", 50)
+    versions = [fleet.manifest.read_bytes()]
+    for rollout in (10, 50, 0):
+        fleet.command("--update", fleet.manifest, "--rollout", rollout, *sign)
+        versions.append(fleet.manifest.read_bytes())
+    signature = fleet.manifest.with_name("m.json.sig")
+    both = signature.read_bytes()
+    assert len(both) == 2 * 1216
+    # Before it has seen the new one, a board may get the old one with the new signature.
+    fleet.manifest.write_bytes(versions[-2])
+    assert check(board, url, **options) in ("UPDATE", "ROLLOUT")
+    fleet.manifest.write_bytes(versions[-1])
+    assert check(board, url, **options) == "ROLLOUT"
+    assert check(board, url, **options) == "NOT_MODIFIED"
+    key = load_pem_private_key(keys.private("p256").read_bytes(), None)
+    for old in versions[:-1]:
+        fleet.manifest.write_bytes(old)
+        for blocks in (both, sbv2.sign_data(old, [key])):
+            signature.write_bytes(blocks)
+            refused = refuse(board, url, **options)
+            assert "MANIFEST_REPLAY: " in refused or "SIGNATURE: " in refused
+        assert "MANIFEST_REPLAY: the manifest of release 1 has serial" in refused
+    fleet.manifest.write_bytes(versions[-1])
+    signature.write_bytes(both)
+    fleet.command("--update", fleet.manifest, "--rollout", 100, *sign)
+    assert check(board, url, **options) == "UPDATE"
+
+
+def test_power_cut_while_a_manifest_is_remembered(board, fleet, nginx, keys):
+    """Wherever it is cut: the same manifest is taken at the next start, and then none before it."""
+    url, options = nginx.url("m.json"), fleet.options()
+    sign = ("--sign", keys.private("p256"))
+    fleet.publish(1, "2.0.0", "--rollout", 0)
+    fleet.command("--update", fleet.manifest, "--rollout", 0, "--notes", "a", *sign)
+    assert check(board, url, **options) == "ROLLOUT"
+    start = board.flash.read_bytes()
+    key = load_pem_private_key(keys.private("p256").read_bytes(), None)
+
+    def put(serial, number=2):
+        found = json.loads(fleet.manifest.read_bytes()) | {"release": number, "serial": serial}
+        found["notes"] = "x" * (serial % 11)  # another size, so that nginx has another ETag
+        fleet.manifest.write_bytes(release.encode(found))
+        fleet.manifest.with_name("m.json.sig").write_bytes(
+            sbv2.sign_data(fleet.manifest.read_bytes(), [key])
+        )
+
+    text = code("check", url, **options)
+    for n in range(1, 40):
+        board.flash.write_bytes(start)
+        put(5)  # lower than that of release 1, which is the time
+        done = board.start(text, SIM_CUT=str(n))
+        if done.returncode == 0:
+            break
+        assert done.returncode == CUT, done.stderr
+        put(4294967295, 1)
+        old = board.start(text)
+        assert old.returncode == 0 or "MANIFEST_REPLAY" in old.stderr
+        put(5)
+        assert check(board, url, **options) == "ROLLOUT", n
+        for old in ((4, 2), (4294967295, 1)):
+            put(*old)
+            assert "MANIFEST_REPLAY" in refuse(board, url, **options), n
+    assert n > 3
+
+
 def test_other_chip(board, fleet, nginx):
     fleet.publish(1, "2.0.0", chip="esp32s3")
     message = refuse(board, nginx.url("m.json"), **fleet.options())

@@ -8,6 +8,7 @@ import re
 import encfiles
 import images
 import pytest
+import servers
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,8 +82,11 @@ def test_manifest(command, tmp_path, keys, signed_app):
     days = expires - datetime.datetime.now(datetime.UTC)
     assert datetime.timedelta(59, 86000) < days <= datetime.timedelta(60)
     assert found.pop("expires") == expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+    age = datetime.datetime.now(datetime.UTC).timestamp() - found["serial"]
+    assert 0 <= age < 60
     assert found == {
         "release": 7,
+        "serial": found["serial"],
         "version": "1.4.0",
         "min_version": "1.2",
         "rollout": 10,
@@ -99,7 +103,8 @@ def test_manifest(command, tmp_path, keys, signed_app):
     }
     lines = out.splitlines()
     assert (
-        lines[0] == f"m.json: release 7, version 1.4.0, {len(data)} bytes, for 10 % of the boards"
+        lines[0]
+        == f"m.json: release 7, serial {found['serial']}, version 1.4.0, {len(data)} bytes, for 10 % of the boards"
     )
     assert lines[1] == f"m.json.sig: block 0: P-256, key digest {keys.digests['p256']}"
 
@@ -288,12 +293,89 @@ def test_rollout_grows(command, tmp_path, keys, signed_app):
     code, out, _ = command("--update", "m.json", "--rollout", 50, "--sign", keys.private("p256"))
     assert code == 0
     assert "for 50 % of the boards" in out
-    assert json.loads((tmp_path / "m.json").read_bytes()) == old | {"rollout": 50}
+    changed = json.loads((tmp_path / "m.json").read_bytes())
+    serial = changed["serial"]
+    assert serial > old["serial"]
+    assert changed == old | {"rollout": 50, "serial": serial}
     assert command("--check", "m.json", "--trusted", keys.digests["p256"])[0] == 0
     command("--update", "m.json", "--expires-days", 7, "--sign", keys.private("p256"))
     changed = json.loads((tmp_path / "m.json").read_bytes())
     assert changed["expires"] < old["expires"]
-    assert changed == old | {"rollout": 50, "expires": changed["expires"]}
+    assert changed["serial"] > serial
+    more = {name: changed[name] for name in ("expires", "serial")}
+    assert changed == old | {"rollout": 50} | more
+
+
+def serial_of(path):
+    return release.parse(path.read_bytes()).serial
+
+
+def test_each_change_has_a_higher_serial(command, tmp_path, keys, signed_app):
+    """Also within a second, by whatever command, back to what was before, and to another file."""
+    path = tmp_path / "m.json"
+    make(command, keys, "--rollout", 50)
+    marks = [release.parse(path.read_bytes()).mark]
+    sign = ("--sign", keys.private("p256"))
+    for change in (
+        ("--rollout", 10),
+        ("--rollout", 50),
+        ("--rollout", 0),
+        ("--notes", "stopped"),
+        ("--expires-days", 9),
+        ("--rollout", 50),
+    ):
+        assert command("--update", "m.json", *change, *sign)[0] == 0
+        marks.append(release.parse(path.read_bytes()).mark)
+    make(command, keys, "--rollout", 50)  # made anew from the images
+    marks.append(release.parse(path.read_bytes()).mark)
+    assert command("--update", "m.json", "--rollout", 20, *sign, "-o", "n.json")[0] == 0
+    marks.append(release.parse((tmp_path / "n.json").read_bytes()).mark)
+    assert command("--update", "m.json", "--rollout", 20, *sign, "-o", "n.json")[0] == 0
+    marks.append(release.parse((tmp_path / "n.json").read_bytes()).mark)
+    make(command, keys, number=8)
+    marks.append(release.parse(path.read_bytes()).mark)
+    assert marks == sorted(set(marks))
+
+
+def test_made_anew_elsewhere_it_has_a_higher_serial(command, tmp_path, keys, signed_app):
+    """What a build server makes, which has no copy of what is published."""
+    made = make(command, keys) and serial_of(tmp_path / "m.json")
+    now = datetime.datetime.now(datetime.UTC)
+    data = release.encode({"release": 7, "version": "1", "files": []})
+    later = now + datetime.timedelta(seconds=100)
+    assert release.parse(release.with_serial(data, later, [])).serial > made
+
+
+def test_what_says_the_same_keeps_its_serial(command, tmp_path, keys, signed_app):
+    make(command, keys, "--rollout", 30)
+    before = (tmp_path / "m.json").read_bytes()
+    command("--update", "m.json", "--rollout", 30, "--sign", keys.private("p256"))
+    assert (tmp_path / "m.json").read_bytes() == before
+
+
+NOW = datetime.datetime(2026, 5, 6, tzinfo=datetime.UTC)
+
+
+def raw(number, serial, **fields):
+    found = {"release": number, "version": "1", "files": []} | fields
+    return release.encode(found if serial is None else found | {"serial": serial})
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.none() | st.integers(0, (1 << 32) - 2)), max_size=3)
+)
+def test_serials_rise(marks):
+    before = [raw(n, s, notes="old") for n, s in marks]
+    made = release.parse(release.with_serial(raw(2, None), NOW, before))
+    assert all(made.mark > (n, s or 0) for n, s in marks if n <= 2)
+    assert made.serial == int(NOW.timestamp()) or (2, made.serial - 1) in marks
+
+
+def test_no_serial_is_above_the_last():
+    with pytest.raises(ToolError, match="expected a higher --release"):
+        release.with_serial(raw(2, None), NOW, [raw(2, (1 << 32) - 1, notes="old")])
+    made = release.with_serial(raw(3, None), NOW, [raw(2, (1 << 32) - 1)])
+    assert release.parse(made).serial == int(NOW.timestamp())
 
 
 def test_signature_fits_the_manifest_before_as_well(command, tmp_path, keys, signed_app):
@@ -390,6 +472,50 @@ def test_check_tells_of_images_by_other_keys(command, keys, tmp_path, signed_app
     make(command, keys, kind="rsa")
     out = checked(command, "--trusted", keys.digests["rsa"], code=0)
     assert "boards refuse it, unless image_keys= says otherwise" in out
+
+
+def test_check_compares_with_what_is_published(command, tmp_path, keys, signed_app, root):
+    (tmp_path / "www").mkdir()
+    make(command, keys, "--rollout", 10)
+    old = (tmp_path / "m.json").read_bytes()
+    command("--update", "m.json", "--rollout", 0, "--sign", keys.private("p256"))
+    new = (tmp_path / "m.json").read_bytes()
+    mark = f"release 7, serial {release.parse(new).serial}"
+    other = json.loads(new) | {"rollout": 99}
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    with servers.Nginx(tmp_path / "www", root.server()) as server:
+        for here, there, words in (
+            (new, old, ""),
+            (new, new, "it is this one"),
+            (new, None, ""),
+            (old, new, "boards that have seen that take this one for an old file"),
+            (new, release.encode(other), "boards can't tell which of both is the newer one"),
+            (new, b"<html>", "the manifest is no JSON"),
+        ):
+            (tmp_path / "m.json").write_bytes(here)
+            (tmp_path / "www/m.json").unlink(missing_ok=True)
+            if there is not None:
+                (tmp_path / "www/m.json").write_bytes(there)
+            bad = int(words not in ("", "it is this one"))
+            args = ("--check", "m.json", "--published")
+            code, out, _ = command(*args, server.url("m.json"), "--ca", "ca.pem")
+            line = next(line for line in out.splitlines() if line.startswith("published"))
+            assert ("invalid" in line) == bool(bad)
+            assert words in line
+            # The signature of the older one is gone: that is another check.
+            assert code == 1 if bad else code == 0
+            if there is not None:
+                assert words in command(*args, "www/m.json")[1]
+    (tmp_path / "m.json").write_bytes(new)
+    assert mark in checked(command, code=0)
+    for url, words in (
+        (server.url("m.json?t=secret"), "/m.json: "),
+        ("http://localhost/m.json", "expected https://host/path"),
+    ):
+        code, _, err = command("--check", "m.json", "--published", url)
+        assert code == 2
+        assert words in err
+        assert "secret" not in err
 
 
 def test_check_looks_at_files(command, tmp_path, keys, signed_app):

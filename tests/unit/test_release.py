@@ -34,7 +34,8 @@ GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
 
 
 def forget(*keys):
-    for key in keys or ("release", "etag", "floor"):
+    release._unstored = 0, 0
+    for key in keys or ("release", "serial", "etag", "floor"):
         try:
             NVS("https_ota").erase_key(key)
         except OSError:
@@ -221,6 +222,11 @@ def test_wrong_values():
         {"release": "7"},
         {"release": True},
         {"release": deep},
+        {"serial": -1},
+        {"serial": 1 << 32},
+        {"serial": 1.5},
+        {"serial": "3"},
+        {"serial": True},
         {"version": None},
         {"version": 9},
         {"version": ["9"]},
@@ -253,7 +259,16 @@ def test_wrong_values():
 
 
 def test_null_is_no_value():
-    for name in ("release", "version", "files", "rollout", "expires", "min_version", "notes"):
+    for name in (
+        "release",
+        "serial",
+        "version",
+        "files",
+        "rollout",
+        "expires",
+        "min_version",
+        "notes",
+    ):
         data = json.loads(manifest().decode())
         data[name] = None
         detail = refused(OTAError.MANIFEST, json.dumps(data).encode())
@@ -631,6 +646,151 @@ def test_older_release_is_a_replay():
     assert "release 8" in detail and "release 9" in detail
     assert NVS("https_ota").get_i32("release") == 9
     assert signed(manifest(release=0x7FFFFFFF))[1].release == 0x7FFFFFFF
+
+
+def marked(number, serial, **fields):
+    return manifest(release=number, serial=serial, **fields)
+
+
+def test_a_change_that_was_taken_back_is_a_replay():
+    """Release 9 was stopped; the file of before has the same number, and the new signature holds its block as well."""
+    forget()
+    before, stopped = marked(9, 4, rollout=100), marked(9, 5, rollout=0)
+    assert signed(before)[1].update
+    both = block(stopped), block(before)
+    assert signed(before, *both)[1].update
+    assert signed(stopped, *both)[1].reason == Decision.ROLLOUT
+    for blocks in (both, (block(before), block(stopped)), (block(before),)):
+        detail = fails(OTAError.MANIFEST_REPLAY, signed, before, *blocks)
+        assert "release 9 has serial 4" in detail and "seen 5" in detail
+    for again in (stopped, marked(9, 6), marked(9, 6), marked(9, 4294967295), marked(10, 0)):
+        signed(again)
+    for old in (marked(9, 4294967295), marked(9, 6), stopped):
+        fails(OTAError.MANIFEST_REPLAY, signed, old)
+
+
+def test_order_of_release_and_serial():
+    """Any two: the second is taken when it is not lower, whatever the serial of another release is."""
+    marks = [
+        (n, s)
+        for n in (1, 2, 0x7FFFFFFF)
+        for s in (None, 0, 1, 2, 0x3FFFFFFF, 1 << 31, 0xFFFFFFFF)
+    ]
+    for first in marks:
+        for second in marks:
+            forget()
+            signed(marked(*first))
+            if (second[0], second[1] or 0) >= (first[0], first[1] or 0):
+                signed(marked(*second))
+                assert NVS("https_ota").get_i32("release") == second[0]
+            else:
+                fails(OTAError.MANIFEST_REPLAY, signed, marked(*second))
+
+
+def test_replay_ends_no_silence_and_begins_none():
+    forget()
+    old, new = marked(9, 1, rollout=0), marked(9, 2, rollout=0)
+    signed(old)
+    signed(new)
+    record = bytearray(200)
+    n = NVS("https_ota").get_blob("etag", record)
+    fails(OTAError.MANIFEST_REPLAY, signed, old)
+    again = bytearray(200)
+    assert NVS("https_ota").get_blob("etag", again) == n and again == record
+    net = use(Net(NOT_MODIFIED))
+    options = {"trusted_keys": key_digest(), "device_id": "one", "request_size": 0}
+    assert check(URL, insecure=True, **options).reason == Decision.NOT_MODIFIED
+    assert b'If-None-Match: "m1"' in net.sent[0]
+
+
+def test_an_expired_change_is_not_remembered():
+    forget()
+    fails(OTAError.MANIFEST_EXPIRED, signed, marked(9, 5, expires="2026-01-01T00:00:00Z"))
+    assert signed(marked(9, 4))[1].update
+
+
+class Store:
+    """NVS in which the call number `cut` from now on fails, or all from it on."""
+
+    calls = cut = 0
+    forever = False
+
+    def __init__(self, name):
+        self._nvs = NVS(name)
+
+    def _do(self, name, *args):
+        if name not in ("get_i32", "get_blob"):
+            Store.calls += 1
+            if Store.calls == Store.cut or (Store.forever and Store.calls > Store.cut):
+                raise OSError(-4357, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
+        return getattr(self._nvs, name)(*args)
+
+    def __getattr__(self, name):
+        return lambda *args: self._do(name, *args)
+
+
+def test_store_that_is_full():
+    """Nobody is locked out; what can't be kept is known until the reset, and said."""
+    for cut in range(1, 9):
+        for forever in (False, True):
+            forget()
+            signed(marked(8, 7, rollout=0 if cut % 2 else 100))
+            release.NVS = Store
+            Store.calls, Store.cut, Store.forever = 0, cut, forever
+            try:
+                _, d = signed(marked(9, 5))
+                assert d.update
+                told = "NVS has no room" in d.words
+                # As long as it runs, all is known, whatever was stored.
+                fails(OTAError.MANIFEST_REPLAY, signed, marked(9, 4))
+                fails(OTAError.MANIFEST_REPLAY, signed, marked(8, 9))
+                signed(marked(9, 5))
+            finally:
+                release.NVS = NVS
+            release._unstored = 0, 0  # a reset
+            # It was said, or it is known.
+            if not told:
+                fails(OTAError.MANIFEST_REPLAY, signed, marked(9, 4))
+            fails(OTAError.MANIFEST_REPLAY, signed, marked(8, 6))
+            for again in (marked(9, 5), marked(9, 6), marked(10, 0), marked(10, 1)):
+                signed(again)
+    forget()
+
+
+def test_record_that_is_no_record():
+    for junk in (b"", b"\xff", b"\xff" * 7, b"\xff" * 9, bytes(8)):
+        forget()
+        NVS("https_ota").set_blob("serial", junk)
+        NVS("https_ota").set_i32("release", 5)
+        fails(OTAError.MANIFEST_REPLAY, signed, marked(4, 9))
+        signed(marked(5, 0))
+        signed(marked(5, 3))
+        fails(OTAError.MANIFEST_REPLAY, signed, marked(5, 2))
+    forget()
+
+
+def test_full_nvs_of_a_board():
+    """Other people's keys take all the room; the record of the poll is given up for that of the replay."""
+    forget()
+    signed(marked(8, 1, rollout=0))
+    other = NVS("other")
+    n = 0
+    try:
+        while True:
+            other.set_i32("k%d" % n, n)
+            n += 1
+    except OSError:
+        pass
+    try:
+        _, d = signed(marked(9, 1))
+        assert d.update and "NVS has no room" not in d.words
+        raises(OSError, NVS("https_ota").get_blob, "etag", bytearray(200))
+        release._unstored = 0, 0
+        fails(OTAError.MANIFEST_REPLAY, signed, marked(9, 0))
+    finally:
+        for i in range(n):
+            other.erase_key("k%d" % i)
+    forget()
 
 
 def test_unsigned_manifest_neither_counts_nor_locks_out():

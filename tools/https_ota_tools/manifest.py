@@ -1,6 +1,7 @@
 """`manifest`: a release as boards look for it: what to install, who may, until when, signed."""
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import re
@@ -290,6 +291,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="with --check: where the files are (beside it)"
     )
+    parser.add_argument(
+        "--published",
+        metavar="URL|MANIFEST",
+        help="with --check: what boards have seen, which this one must follow",
+    )
+    parser.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="with --published URL: certificates to trust (default: certifi's)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -323,11 +335,17 @@ def run(args: argparse.Namespace) -> int:
             signed_images=bool(args.sign) and not args.unsigned_images,
         )
         _refuse_going_back(path, data)
-    blocks = write(path, data, args.sign)
+    before = [old] if args.update else []
+    if path.exists() and path != args.update:
+        with contextlib.suppress(ToolError):  # no manifest, so no board has seen it
+            there = files.read(path, release.LIMIT)
+            release.parse(there)
+            before.append(there)
+    blocks = write(path, release.with_serial(data, now, before), args.sign)
     data = files.read(path)
     made = release.parse(data)
     print(
-        f"{path}: release {made.release}, version {made.version or '(none)'}, {len(data)} bytes, "
+        f"{path}: release {made.release}, serial {made.serial}, version {made.version or '(none)'}, {len(data)} bytes, "
         f"for {made.rollout} % of the boards"
     )
     for b in blocks:
@@ -336,6 +354,12 @@ def run(args: argparse.Namespace) -> int:
     if blocks:
         print("publish the images first, then the signature, then the manifest")
     return 0
+
+
+def _published(where: str, ca: Path | None) -> bytes | None:
+    if "://" in where:
+        return releasecheck.fetch(where, ca)
+    return files.read(Path(where))
 
 
 def _run_check(args: argparse.Namespace, now: datetime.datetime) -> int:
@@ -348,6 +372,9 @@ def _run_check(args: argparse.Namespace, now: datetime.datetime) -> int:
         now,
         verify.running_key(args.running),
     )
+    if args.published:
+        data = files.read(args.check)
+        checks.append(releasecheck.check_published(data, _published(args.published, args.ca)))
     console = output.console()
     output.show_checks(checks, console)
     bad = any(c.verdict is image.Verdict.INVALID for c in checks)

@@ -16,6 +16,7 @@ from https_ota_tools.errors import ToolError
 
 LIMIT = 8192
 MAX_RELEASE = (1 << 31) - 1
+MAX_SERIAL = (1 << 32) - 1
 MAX_IMAGE = 1 << 28
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -49,6 +50,7 @@ class Manifest:
     """What is in a manifest; empty or the default where it says nothing."""
 
     release: int
+    serial: int
     version: str
     expires: datetime.datetime | None
     min_version: str
@@ -56,6 +58,11 @@ class Manifest:
     rollout: int
     notes: str
     files: list[File]
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What boards compare: they take no manifest with a lower one than they have seen."""
+        return self.release, self.serial
 
 
 def load(data: bytes) -> dict[str, Any]:
@@ -83,6 +90,7 @@ def parse(data: bytes) -> Manifest:
         raise _bad(f"min_version: expected one like 1.2.3, came {least[:40]!r}")
     return Manifest(
         _number(found, "release", 1, MAX_RELEASE),
+        _number(found, "serial", 0, MAX_SERIAL, 0),
         _get(found, "version", str),
         _expires(found),
         least,
@@ -98,6 +106,36 @@ def encode(found: Mapping[str, Any]) -> bytes:
     data = (json.dumps(found, indent=1) + "\n").encode()
     parse(data)
     return data
+
+
+def with_serial(data: bytes, now: datetime.datetime, before: Sequence[bytes]) -> bytes:
+    """Return a manifest with a serial above those of the manifests of its release in `before`.
+
+    It is the time in seconds where nothing speaks against it: then whoever makes the manifest anew, without what is
+    published at hand, has a higher one as well. One that says what all of `before` say keeps theirs.
+
+    Raises ToolError when there is no higher one.
+    """
+    found = _without_serial(data)
+    same = before and all(_without_serial(other) == found for other in before)
+    serial = 0 if same else int(now.timestamp())
+    for old in map(parse, before):
+        if old.release == found["release"]:
+            serial = max(serial, old.serial + (not same))
+    if serial > MAX_SERIAL:
+        raise ToolError(
+            f"there is no serial above {MAX_SERIAL}, which release {found['release']} has: expected a higher --release"
+        )
+    first: dict[str, Any] = {"release": found.pop("release")}
+    if serial:
+        first["serial"] = serial
+    return encode(first | found)
+
+
+def _without_serial(data: bytes) -> dict[str, Any]:
+    found = load(data)
+    found.pop("serial", None)
+    return found
 
 
 def time_text(moment: datetime.datetime) -> str:

@@ -2,13 +2,17 @@
 
 import datetime
 import hashlib
+import http.client
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import esptool.targets
 
-from https_ota_tools import encimg, files, image, release, sbv2
+from https_ota_tools import encimg, files, image, release, roots, sbv2
 from https_ota_tools.errors import ToolError
 
 
@@ -30,9 +34,7 @@ def check(
         manifest = release.parse(data)
     except ToolError as e:
         return [image.Check("manifest", image.Verdict.INVALID, str(e)), *checks]
-    words = (
-        f"release {manifest.release}, version {manifest.version or '(none)'}, {len(data)} bytes"
-    )
+    words = f"release {manifest.release}, serial {manifest.serial}, version {manifest.version or '(none)'}, {len(data)} bytes"
     words += f", for {manifest.rollout} % of the boards"
     checks.insert(0, image.Check("manifest", image.Verdict.VALID, words))
     if manifest.expires is None:
@@ -52,6 +54,46 @@ def check(
         if checks[-1].verdict is image.Verdict.VALID and (trusted or running):
             checks.append(_check_trust(path, trusted, running))
     return checks
+
+
+def check_published(data: bytes, published: bytes | None) -> image.Check:
+    """Check that boards that have seen what is published, None for nothing, take a manifest for a newer one."""
+    if published is None:
+        return image.Check("published", image.Verdict.ABSENT, "nothing")
+    try:
+        new, old = release.parse(data), release.parse(published)
+    except ToolError as e:
+        return image.Check("published", image.Verdict.INVALID, str(e))
+    there = f"release {old.release}, serial {old.serial}, for {old.rollout} % of the boards"
+    if data == published:
+        return image.Check("published", image.Verdict.VALID, f"it is this one: {there}")
+    if new.mark > old.mark:
+        return image.Check("published", image.Verdict.VALID, there)
+    detail = f"{there}: boards that have seen that take this one for an old file; "
+    if new.mark == old.mark:
+        detail = (
+            f"{there}, and yet another file: boards can't tell which of both is the newer one; "
+        )
+    return image.Check("published", image.Verdict.INVALID, detail + "change what is published")
+
+
+def fetch(url: str, ca: Path | None, timeout_s: float = 15) -> bytes | None:
+    """Return the file at a URL as it is now, None if there is none. Raises ToolError if it can't be had."""
+    context = ssl.create_default_context(cadata=roots.pem(roots.load(ca)))
+    shown = url.partition("?")[0]
+    if not url.lower().startswith("https://"):
+        raise ToolError(f"expected https://host/path, got {shown}")
+    try:
+        request = urllib.request.Request(url, headers={"Cache-Control": "no-cache"})
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as reply:
+            found: bytes = reply.read(release.LIMIT + 1)
+            return found
+    except urllib.error.HTTPError as e:
+        if e.code in {403, 404, 410}:
+            return None
+        raise ToolError(f"{shown} answered {e.code} {e.reason}") from e
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        raise ToolError(f"{shown}: {e}") from e
 
 
 def check_signature(data: bytes, signature: bytes | None, trusted: Collection[str]) -> image.Check:

@@ -10,9 +10,8 @@ import io
 import os
 import sys
 import vfs
-import micropython
 import _sim
-import esp32  # noqa: F401  loaded here, what the firmware has is there when nothing frozen is found any more
+import esp32
 import machine
 import network  # noqa: F401
 import simboot
