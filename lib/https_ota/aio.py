@@ -11,7 +11,7 @@ from micropython import const
 from . import ota
 from .steps import Again
 
-_MOST_MS = const(1000)  # to wait at once, so that watchdog and deadlines are looked at
+_MOST_MS = const(500)  # to wait at once, so that watchdog and deadlines are looked at
 
 
 class OTA:
@@ -87,13 +87,12 @@ class OTA:
     async def _wait(self):
         stream, to_write, ms = self._download.waits_for()
         ms = max(1, min(ms, _MOST_MS))
-        if self._ota._feed:
-            self._ota._feed()
         if stream is None:
             await core.sleep_ms(ms)
             return
         try:
             await asyncio.wait_for_ms(_ready(stream, to_write), ms)
+            self._download.arrived()
         except asyncio.TimeoutError:
             pass  # the next try knows whether that was too long
 

@@ -4,9 +4,10 @@
 # clear up to the certificates: records (RFC 5246, section 6.2.1) that carry messages (section 7.4).
 
 import io
-import socket
 
 from micropython import const
+
+from .http import Connection
 
 _HANDSHAKE = const(22)
 _CERTIFICATE = const(11)
@@ -14,10 +15,10 @@ _MOST = const(65536)  # bytes that are looked at; no chain in use is as long
 
 
 class _Tap(io.IOBase):
-    """A socket as mbedTLS sees it: `record` is the longest record so far, `chain` the certificates' bytes."""
+    """A plain http.Connection as mbedTLS sees it: `record` is the longest record so far, `chain` the certificates' bytes."""
 
-    def __init__(self, sock):
-        self._sock = sock
+    def __init__(self, conn):
+        self._conn = conn
         self._head = bytearray(5)
         self._got = 0  # bytes of a record's head
         self._left = 0  # bytes of this record to come
@@ -28,13 +29,14 @@ class _Tap(io.IOBase):
         self.tls = True
 
     def readinto(self, buf):
-        n = self._sock.readinto(buf)
+        n = self._conn.readinto(buf)
         if n:
             self.look(buf, n)
         return n
 
     def write(self, buf):
-        return self._sock.write(buf)
+        self._conn.send(buf, len(buf))
+        return len(buf)
 
     def ioctl(self, request, arg):
         return 0
@@ -65,28 +67,26 @@ class _Tap(io.IOBase):
                     self.chain = self._more
 
 
-def measure(host, port, context, timeout_s):
+def measure(host, port, context, timeout_s, tick=None):
     """Return (bytes of the certificate chain, size of the TLS buffer it takes), (0, 0) for what does not speak TLS.
 
     Raises OSError when that can't be found out.
     """
-    address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
-    raw = socket.socket(address[0], address[1], address[2])
+    conn = Connection(host, port, None, timeout_s, None, tick)
     try:
-        raw.settimeout(timeout_s)
-        raw.connect(address[-1])
-        tap = _Tap(raw)
+        conn.open()
+        conn.left = -1  # all that comes until it is closed
+        tap = _Tap(conn)
         try:
             context.wrap_socket(tap, server_hostname=host).close()
         except (OSError, ValueError):
             pass  # as before; what it had read until then has been looked at
+        buf = bytearray(256)
         while tap.tls and not tap.chain and tap.seen < _MOST:
-            data = raw.recv(256)
-            if not data:
+            if not tap.readinto(buf):
                 break
-            tap.look(data, len(data))
     finally:
-        raw.close()
+        conn.close()
     if not tap.tls:
         return 0, 0
     return tap.chain, max(tap.record, tap.chain + 4)

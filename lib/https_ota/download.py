@@ -1,6 +1,7 @@
 # A file on a server, seen as one stream of bytes: redirects, ranges, identity, going on after a drop.
 
 import time
+from errno import ETIMEDOUT
 
 from micropython import const
 
@@ -42,8 +43,8 @@ class Download:
     auth        (name, password) for HTTP Basic, (name, password, "digest") for HTTP Digest; dropped likewise
     http_hook   called with a Request before each request is sent
     request_size  bytes per ranged request; 0 is one plain GET; None picks what suits the TLS buffer
-    timeout_s   seconds to wait for the network at a time
-    stall_s     seconds without a single new byte after which it gives up; until then it reconnects
+    timeout_s   seconds that the network may be silent
+    stall_s     seconds without a single new byte of the file after which it gives up; until then it reconnects
     deadline_s  seconds that all of it may take; None sets no limit
 
     `status` is the last HTTP status, `total` the length of the file (None while unknown), `position` how many
@@ -128,8 +129,11 @@ class Download:
         self._pending = False  # a request is out whose response has not been read
         self._redirects = 0
         self._skip = 0  # bytes to drop: the server answered a later range with the whole file
-        self._moment = 0  # when the last bytes came
-        self._start = 0
+        self._moment = 0  # when the last new bytes came
+        self._pulse = 0  # when there was a sign of life: bytes that are passed over count
+        self._patience_ms = int((stall_s + timeout_s) * 1000)
+        self._start = None
+        self._going_on = False  # readinto() was left by steps.Again
 
     def open(self, position=0, validator=None, total=None, known=None):
         """Connect and read the first response's head; return its status as answer() does.
@@ -159,7 +163,9 @@ class Download:
         self.total = total
         self._known = known
         self._head = None
-        self._start = self._moment = time.ticks_ms()
+        self._moment = self._pulse = time.ticks_ms()
+        if self._start is None:
+            self._start = self._moment
 
     def answer(self):
         """Connect and read the first response's head; return its status: 200, 206, 204 or 304."""
@@ -188,6 +194,9 @@ class Download:
         Goes on after failures that may pass. Raises OTAError or OSError when it gives up, Changed when the file
         is another one than before.
         """
+        if not self._going_on:
+            self._going_on = True
+            self._pulse = time.ticks_ms()  # the caller may have been away for long
         while True:
             try:
                 n = self._read(buf)
@@ -196,6 +205,7 @@ class Download:
             except (OSError, OTAError) as e:
                 self._recover(e)
                 continue
+            self._going_on = False
             if n:
                 self.position += n
                 self._moment = time.ticks_ms()
@@ -210,6 +220,20 @@ class Download:
             return None, False, self.pause_ms
         return self._conn.stream, self._conn.waits_to_write, self._conn.left_ms()
 
+    def arrived(self):
+        """What waits_for() told has come."""
+        self._conn.arrived()
+
+    def tick(self):
+        """Called by whoever waits, or works for long: for the watchdog and the limits of time."""
+        if self.feed:
+            self.feed()
+        if self.deadline_s:
+            self.check_deadline()
+        # An attempt that was begun in time may have its time. More is what drips, and never comes to anything.
+        if time.ticks_diff(time.ticks_ms(), self._pulse) > self._patience_ms:
+            raise OSError(ETIMEDOUT)
+
     # -- for recover.py -----------------------------------------------------------------------------
 
     def idle_ms(self):
@@ -221,8 +245,8 @@ class Download:
         if time.ticks_diff(time.ticks_ms(), self._start) > self.deadline_s * 1000:
             raise OTAError(
                 OTAError.DEADLINE,
-                "not done after %d s: %d of %s bytes have come; the next update goes on from there"
-                % (self.deadline_s, self.position, self.total),
+                "not done after %s s: %d of %s bytes have come; the next update goes on from there"
+                % (round(self.deadline_s, 1), self.position, self.total),
             )
 
     def shrink(self, size):
@@ -327,7 +351,12 @@ class Download:
             self._context = context(*self._trust)
             self._trust = None  # parsed: the caller's data need not stay in memory
         self._conn = self.connection(
-            host, port, self._context if tls else None, self._timeout_s, self._on_answer
+            host,
+            port,
+            self._context if tls else None,
+            self._timeout_s,
+            self._on_answer,
+            self.tick,
         )
 
     def _open(self):
@@ -503,6 +532,8 @@ class Download:
                 else:
                     raise
             if n and self._skip:
+                self._pulse = time.ticks_ms()
+                self.tick()
                 n = self._drop(buf, n)
                 if not n:
                     continue

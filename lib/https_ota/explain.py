@@ -60,7 +60,7 @@ def tls_buffer_error(request_size, ranges):
     )
 
 
-def connect_error(e, host, port, reached, context, timeout_s):
+def connect_error(e, host, port, reached, context, timeout_s, tick=None):
     """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words."""
     if isinstance(e, ValueError):
         return _certificate_error(str(e).strip(), host)
@@ -72,21 +72,21 @@ def connect_error(e, host, port, reached, context, timeout_s):
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
-        return _handshake_error(host, port, context, timeout_s)
+        return _handshake_error(number, host, port, context, timeout_s, tick)
     if not reached:
         return OSError(number, "no address found for %s: is the network up?" % host)
     detail = e.args[1] if len(e.args) > 1 else "no connection"
     return OSError(number, "%s:%d: %s" % (host, port, detail))
 
 
-def _handshake_error(host, port, context, timeout_s):
+def _handshake_error(number, host, port, context, timeout_s, tick):
     from .chain import measure
 
     room = tls_buffer()
     chain = 0
     need = 16384
     try:
-        chain, size = measure(host, port, context, timeout_s)
+        chain, size = measure(host, port, context, timeout_s, tick)
     except OSError:
         pass  # the rest has to do
     else:

@@ -5,12 +5,16 @@
 
 import gc
 import socket
-from errno import ETIMEDOUT
+from errno import EINPROGRESS, ETIMEDOUT
+from select import POLLERR, POLLHUP, POLLIN, POLLOUT, poll
 
 from micropython import const
 
 from .errors import OTAError
 from .steps import Again
+
+_SLICE_MS = const(500)  # the longest wait without a look at the watchdog and the deadline
+_CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 
 _LINE = const(256)  # a longer head line is cut to this, Location's excepted
 _MAX_LOCATION = const(2048)
@@ -88,20 +92,19 @@ def join_url(base, location):
 
 
 class Connection:
-    """A connection to one host; it blocks. What doesn't is nonblocking.Connection.
+    """A connection to one host: open() first. It waits; what doesn't is nonblocking.Connection.
 
-    `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` bounds each wait for the network;
-    `answered` is called when there is a TCP connection, before the TLS handshake.
-    send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
+    `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` is how long the network may be silent;
+    `answered` is called when there is a TCP connection, before the TLS handshake; `tick` at least every half
+    second while it waits, and may raise.
+    open(), send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
     absent), `challenge` (of a WWW-Authenticate for Digest, else of the last; likewise), `retry_after` (seconds,
     0 when absent), `head_size` in bytes.
     """
 
-    _FILLS = True  # a read fills the buffer unless the stream ends
-
-    def __init__(self, host, port, context, timeout_s, answered=None):
+    def __init__(self, host, port, context, timeout_s, answered=None, tick=None):
         self._one = bytearray(1)
         self._line = bytearray(_LINE)
         self._n = 0  # bytes of the line so far
@@ -124,49 +127,107 @@ class Connection:
         self._last_etag = self._last_modified = None
         self.retry_after = 0
         self.head_size = 0
-        self._sock = self._raw = None
+        self._addresses = None  # of the host that were not tried
+        self._raw = None  # the TCP socket
+        self._sock = None  # the stream, once TCP is connected
         self._peer = host, port, context, timeout_s
+        self._timeout_ms = max(1, int(timeout_s * 1000))
         self._answered = answered
+        self._tick = tick
+        # The socket never blocks: a read that waits would feed no watchdog and look at no deadline.
+        self._poller = poll()
         self.opened = False  # for its owner, to be set once open() and what comes with it is done
-        try:
-            address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
-            self._raw = socket.socket(address[0], address[1], address[2])
-            self._connect(address[-1])
-        except BaseException as e:
-            self._fail(e)
 
     def open(self):
         """Make sure that there is a connection, TLS's handshake included."""
+        try:
+            if self._addresses is None:
+                if self._tick:
+                    self._tick()
+                host, port, _, _ = self._peer
+                self._addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            while self._sock is None:
+                try:
+                    if self._raw is None:
+                        self._connect(self._addresses.pop(0))
+                    self._end_connect()
+                except OSError:
+                    if not self._addresses:
+                        raise
+                    self._hang_up()
+            if self._sock is not self._raw:
+                self._handshake()
+        except (OSError, ValueError, MemoryError) as e:
+            self._fail(e)
 
     def _connect(self, address):
-        _, _, context, timeout_s = self._peer
-        self._raw.settimeout(timeout_s)
-        self._raw.connect(address)
+        self._raw = socket.socket(address[0], address[1], address[2])
+        self._raw.setblocking(False)
+        self._poller.register(self._raw, POLLOUT | POLLHUP)
+        self._to_write = True
+        try:
+            self._raw.connect(address[-1])
+        except OSError as e:
+            if e.errno != EINPROGRESS:
+                raise
+
+    def _end_connect(self):
+        while True:
+            for _, events in self._poller.ipoll(0):
+                break
+            else:
+                self._wait(True)
+                continue
+            break
+        if events & (POLLERR | POLLHUP):
+            self._raw.recv(1)  # raises the error
+            raise OSError(ETIMEDOUT)
+        host, _, context, _ = self._peer
         if self._answered:
             self._answered()
-        self._sock = self._raw
-        if context is not None:
-            gc.collect()  # a handshake wants large blocks
-            self._sock = context.wrap_socket(self._raw, server_hostname=self._peer[0])
+        if context is None:
+            self._sock = self._raw
+            return
+        gc.collect()  # a handshake wants large blocks
+        self._sock = context.wrap_socket(
+            self._raw, server_hostname=host, do_handshake_on_connect=False
+        )
+
+    def _handshake(self):
+        sock = self._sock
+        while sock.getpeercert(True) is None:
+            if self._tick:
+                self._tick()  # what comes may be followed by long arithmetic
+            # Reading drives it. There is nothing to be read before the first request.
+            got = sock.readinto(self._one)
+            if got is not None:
+                raise OSError(ETIMEDOUT if got else _CONN_EOF)
+            if sock.getpeercert(True) is None:
+                self._wait(False)
 
     def _fail(self, e):
         """Raise what the error `e` of connecting means."""
         host, port, context, timeout_s = self._peer
-        reached = self._raw is not None
+        reached = self._addresses is not None
         self.close()
-        if not isinstance(e, (OSError, ValueError)):
+        if isinstance(e, MemoryError):
             raise e
         from .explain import connect_error
 
-        raise connect_error(e, host, port, reached, context, timeout_s)
+        raise connect_error(e, host, port, reached, context, timeout_s, self._tick)
 
     def close(self):
         """Close the socket; harmless when it is closed."""
         self.keep = False
         self.left = 0
         self._chunked = False
+        self._hang_up()
+
+    def _hang_up(self):
         sock, self._sock = self._sock, None
         raw, self._raw = self._raw, None
+        if raw is not None:
+            self._poller.unregister(raw)
         for s in (sock, raw):
             if s is not None:
                 try:
@@ -196,8 +257,22 @@ class Connection:
         self._sent = 0
 
     def _wait(self, to_write):
-        """Nothing can be read, or written, now."""
-        raise OSError(ETIMEDOUT)
+        """Nothing can be read, or written, now: return when that may have changed."""
+        poller = self._poller
+        if to_write != self._to_write:
+            # Only then: it may allocate.
+            self._to_write = to_write
+            poller.modify(self._raw, POLLOUT if to_write else POLLIN)
+        left = self._timeout_ms
+        while True:
+            if self._tick:
+                self._tick()
+            # What comes is progress, be it only a piece of a TLS record.
+            for _ in poller.ipoll(min(left, _SLICE_MS)):
+                return
+            left -= _SLICE_MS
+            if left <= 0:
+                raise OSError(ETIMEDOUT)
 
     def response(self):
         """Read the head of the response and return its status; 1xx responses are passed over."""
@@ -223,8 +298,9 @@ class Connection:
         if 0 < self.left < size:
             size = self.left
         n = self._sock.readinto(buf, size)
-        if n is None:
+        while n is None:
             self._wait(False)
+            n = self._sock.readinto(buf, size)
         if self.left > 0:
             if n == 0:
                 raise OTAError(
@@ -234,9 +310,7 @@ class Connection:
                 )
             self.left -= n
             self._chunk_ends = self._chunked and self.left == 0
-        elif n < size and (n == 0 or self._FILLS):
-            # Asking once more would wait: after close_notify mbedTLS reads on, and a server may wait for ours
-            # before it closes.
+        elif n == 0:
             self.left = 0
         return n
 
@@ -363,6 +437,7 @@ class Connection:
             if not got:
                 if got is None:
                     self._wait(False)
+                    continue
                 raise OTAError(
                     OTAError.DISCONNECTED,
                     "the server closed the connection before its answer was complete",

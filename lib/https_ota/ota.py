@@ -63,7 +63,7 @@ class OTA:
               (in PSRAM) the flash erases in large blocks, several times as fast. None makes one of 4096
     bulk_erase  True erases all that is to be written beforehand, and does not compare
     wlan      a network.WLAN whose power saving is switched off while the update runs
-    wdt       a machine.WDT to feed; its timeout must be longer than timeout_s
+    wdt       a machine.WDT to feed; looking up a host's name and a step of the TLS handshake can't be cut in pieces
     The other options are those of download.Download.
 
     As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware

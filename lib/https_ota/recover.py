@@ -77,10 +77,7 @@ def pause(download):
     """Wait for download.pause_ms."""
     d = download
     while d.pause_ms > 0:
-        if d.feed:
-            d.feed()
-        if d.deadline_s:
-            d.check_deadline()
+        d.tick()
         time.sleep_ms(min(d.pause_ms, _SLICE_MS))
         d.pause_ms -= _SLICE_MS
     d.pause_ms = 0

@@ -61,13 +61,14 @@ def check(
     board, variant  which files are for this board besides those for every board with its chip
     device_id     bytes or str that decide when its turn in a staged rollout comes; None is machine.unique_id()
     retry_failed  True wants an image again that was rolled back on this board
-    wdt           a machine.WDT to feed; its timeout must be longer than timeout_s
+    wdt           a machine.WDT to feed
     The other options are those of download.Download.
 
     Raises ValueError for bad arguments, OSErrors of the network, OTAError: what Download raises, MANIFEST for a file
     that can't be used, NO_FILE, SECURE_VERSION; with trusted_keys also what sign.verify_data() raises,
     MANIFEST_EXPIRED, CLOCK when that can't be told, MANIFEST_REPLAY.
     """
+    start = time.ticks_ms()
     trusted = None
     if trusted_keys is not None:
         from .sign import key_digests
@@ -108,7 +109,7 @@ def check(
     base, validator = download.url, download.validator
     download = None  # with its TLS context: one at a time
     if trusted is not None:
-        trusted = _verify(data, url, trusted, feed, options)
+        trusted = _verify(data, url, trusted, feed, _rest(options, start))
     manifest = Manifest(data)
     data = None
     words = ""
@@ -149,6 +150,7 @@ def update_from(
     """
     from .ota import update
 
+    start = time.ticks_ms()
     decision = check(
         url,
         trusted_keys=trusted_keys,
@@ -182,8 +184,18 @@ def update_from(
         size=decision.size,
         sha256=decision.sha256,
         trusted_keys=image_keys,
-        **options,
+        **_rest(options, start),
     )
+
+
+# What is left of deadline_s, for the next of several files.
+def _rest(options, start):
+    limit = options.get("deadline_s")
+    if limit:
+        limit -= time.ticks_diff(time.ticks_ms(), start) / 1000
+        options = dict(options)
+        options["deadline_s"] = max(limit, 0.1)
+    return options
 
 
 # -- the two files ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A server that does everything right but for one thing, at one request."""
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -84,6 +85,20 @@ def cut(after: int, how: str = "close") -> Fault:
         peer.send((reply.head() + reply.body)[:after])
         getattr(peer, how)()
         return True
+
+    return fault
+
+
+def drip(fast: int, each_s: float) -> Fault:
+    """Send so much of the response at once, and the rest byte by byte."""
+
+    def fault(peer, reply):
+        data = reply.head() + reply.body
+        peer.send(data[:fast])
+        pause = threading.Event()
+        for i in range(fast, len(data)):
+            pause.wait(each_s)
+            peer.send(data[i : i + 1])
 
     return fault
 

@@ -12,13 +12,24 @@ class Proxy(Server):
 
     `rtt_s` is the time that a byte and its answer need on top of what they need without it. `cut_at=n` ends the
     connection once, in place of the server's TLS record number n, counted from 1 over all connections;
-    `records` is how many there were, `was_cut` whether it came to that.
+    `records` is how many there were, `was_cut` whether it came to that. With `bytes_s` the server's bytes come
+    so slowly, those of each connection behind the first `fast`.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, upstream: Server, *, rtt_s: float = 0, cut_at: int = 0) -> None:
+    def __init__(
+        self,
+        upstream: Server,
+        *,
+        rtt_s: float = 0,
+        cut_at: int = 0,
+        bytes_s: float = 0,
+        fast: int = 0,
+    ) -> None:
         super().__init__(upstream.identity)
+        self.bytes_s = bytes_s
+        self.fast = fast
         self.upstream = upstream
         self.rtt_s = rtt_s
         self.cut_at = cut_at
@@ -60,9 +71,10 @@ class Proxy(Server):
         there, back = await asyncio.open_connection(HOST, self.upstream.port)
         try:
             up = asyncio.create_task(self._pass(reader, back, self._pieces))
-            down = asyncio.create_task(
-                self._pass(there, writer, self._records if self.cut_at else self._pieces)
+            pieces = (
+                self._records if self.cut_at else self._slowly if self.bytes_s else self._pieces
             )
+            down = asyncio.create_task(self._pass(there, writer, pieces))
             # When the server's side has ended, so has the connection; the board's may end first.
             await down
             up.cancel()
@@ -102,6 +114,18 @@ class Proxy(Server):
     async def _pieces(self, reader):
         while data := await reader.read(65536):
             yield data
+
+    async def _slowly(self, reader):
+        fast = self.fast
+        size = max(1, int(self.bytes_s / 50))
+        while data := await reader.read(4096):
+            if fast:
+                yield data[:fast]
+                data, fast = data[fast:], fast - len(data[:fast])
+            for i in range(0, len(data), size):
+                piece = data[i : i + size]
+                await asyncio.sleep(len(piece) / self.bytes_s)
+                yield piece
 
     async def _records(self, reader):
         with contextlib.suppress(asyncio.IncompleteReadError):

@@ -9,8 +9,8 @@ class Net:
     returns at most n bytes, as a slow link does. When no answers are left, `then` answers each connection.
 
     `addresses` are the (host, port) that were looked up, `open` counts the sockets that are not closed,
-    `timeouts` are those that were set, `names` the host names that TLS was to verify (see use_tls),
-    `clock` is what the package waits by.
+    `names` are the host names that TLS was to verify (see use_tls), `clock` is what the package waits by.
+    While `silent` is true nothing comes, and waiting for it takes its time.
     """
 
     SOCK_STREAM = 1
@@ -21,7 +21,7 @@ class Net:
         self.step = step
         self.sent = []
         self.addresses = []
-        self.timeouts = []
+        self.silent = False
         self.names = []
         self.trust = None
         self.open = 0
@@ -35,9 +35,35 @@ class Net:
         self.open += 1
         return _Socket(self)
 
-    def wrap_socket(self, raw, server_hostname):
+    def wrap_socket(self, raw, server_hostname, do_handshake_on_connect):
+        assert not do_handshake_on_connect
         self.names.append(server_hostname)
         return raw
+
+    def poll(self):
+        return _Poll(self)
+
+
+class _Poll:
+    def __init__(self, net):
+        self.net = net
+
+    def register(self, sock, events):
+        pass
+
+    modify = register
+
+    def unregister(self, sock):
+        pass
+
+    def ipoll(self, ms):
+        if not self.net.silent:
+            return _READY
+        self.net.clock.sleep_ms(ms)
+        return ()
+
+
+_READY = ((None, 0),)
 
 
 class _Socket:
@@ -45,8 +71,11 @@ class _Socket:
         self.net = net
         self.closed = False
 
-    def settimeout(self, seconds):
-        self.net.timeouts.append(seconds)
+    def setblocking(self, flag):
+        assert not flag
+
+    def getpeercert(self, binary):
+        return b""  # the handshake is over
 
     def connect(self, address):
         answer = self.net.answers.pop(0) if self.net.answers else self.net.then
@@ -89,6 +118,7 @@ def use(net):
     import https_ota.recover
 
     https_ota.http.socket = net
+    https_ota.http.poll = net.poll
     https_ota.download.time = https_ota.recover.time = net.clock
     return net
 

@@ -14,8 +14,6 @@ FILE = noise(3000)
 class Patient(http.Connection):
     """Raises Again where the blocking one gives up; all but every third call finds nothing to do."""
 
-    _FILLS = False
-
     def _wait(self, to_write):
         raise AGAIN
 
@@ -35,7 +33,7 @@ class Slow:
         self.sock = sock
         self.net = net
         self.calls = 0
-        self.settimeout = sock.settimeout
+        self.setblocking = sock.setblocking
         self.connect = sock.connect
         self.close = sock.close
 

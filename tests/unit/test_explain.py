@@ -143,7 +143,7 @@ def test_no_memory():
 def measured(result):
     """The error of a handshake too large for the buffer, with this for chain.measure()'s result."""
 
-    def measure(host, port, context, timeout_s):
+    def measure(host, port, context, timeout_s, tick=None):
         assert (host, port, context, timeout_s) == ("example.com", 8443, None, 5)
         if isinstance(result, OSError):
             raise result

@@ -13,6 +13,7 @@ def answer(data, step=None):
     """A connection that has been sent a request and is answered with `data`."""
     use(Net(data, step=step))
     conn = Connection("host", 80, None, 5)
+    conn.open()
     conn.send(b"GET", 3)
     return conn
 
@@ -558,11 +559,17 @@ def test_network_that_says_nothing_is_a_timeout():
         def readinto(self, buf, n=None):
             return None
 
-    conn = answer(OK + b"Content-Length: 3\r\n\r\n")
+    net = use(Net(OK + b"Content-Length: 3\r\n\r\n"))
+    conn = Connection("host", 80, None, 5)
+    conn.open()
+    conn.send(b"GET", 3)
     conn.response()
     conn._sock = Silent()
+    net.silent = True
     for call in (lambda: conn.readinto(bytearray(3)), conn.response, lambda: conn.send(b"GET", 3)):
+        before = net.clock.ms
         assert raises(OSError, call).errno == ETIMEDOUT
+        assert net.clock.ms == before + 5000
 
 
 def test_request_is_sent_in_as_many_writes_as_it_takes():
@@ -582,22 +589,32 @@ def test_request_is_sent_in_as_many_writes_as_it_takes():
     assert Narrow.got == b"GET /"
 
 
-def test_timeout_is_set_before_connecting():
-    net = use(Net(b""))
-    Connection("host", 80, None, 7)
-    assert net.timeouts == [7] and net.addresses == [("host", 80)]
+def connect(port=80, context=None, timeout_s=5):
+    conn = Connection("host", port, context, timeout_s)
+    conn.open()
+    return conn
+
+
+def test_timeout_of_connecting():
+    for timeout_s in (7, 0.2, 0.0001):
+        net = use(Net(b""))
+        net.silent = True
+        before = net.clock.ms
+        assert raises(OSError, connect, timeout_s=timeout_s).errno == ETIMEDOUT
+        assert net.clock.ms - before == max(1, int(timeout_s * 1000))
+        assert net.addresses == [("host", 80)] and net.open == 0
 
 
 def test_failed_connection_leaves_no_socket_open():
     net = use(Net(OSError(104)))
-    e = raises(OSError, Connection, "host", 81, None, 5)
+    e = raises(OSError, connect, 81)
     assert e.errno == 104 and "host:81" in str(e)
     assert net.open == 0
 
 
 def test_failed_handshake_leaves_no_socket_open():
     class Context:
-        def wrap_socket(self, raw, server_hostname):
+        def wrap_socket(self, raw, server_hostname, do_handshake_on_connect):
             raise self.error
 
     context = Context()
@@ -608,7 +625,7 @@ def test_failed_handshake_leaves_no_socket_open():
     ):
         net = use(Net(b""))
         context.error = error
-        raises(kind, Connection, "host", 443, context, 5)
+        raises(kind, connect, 443, context)
         assert net.open == 0, error
 
 
@@ -618,7 +635,7 @@ def test_unknown_host_is_told_from_a_dead_one():
             raise OSError(-202)
 
     use(Nameless())
-    e = raises(OSError, Connection, "host", 80, None, 5)
+    e = raises(OSError, connect)
     assert e.errno == -202 and "no address found for host" in str(e)
 
 
