@@ -48,8 +48,8 @@ class Download:
     deadline_s  seconds that all of it may take; None sets no limit
 
     `status` is the last HTTP status, `total` the length of the file (None while unknown), `position` how many
-    bytes were handed out, `validator` what identifies the file on the server (its ETag, else its
-    Last-Modified; bytes, None without either).
+    bytes were handed out, `validator` what identifies the file on the server: b"E" and its ETag, else b"M" and its
+    Last-Modified, as they came; None without either.
     """
 
     def __init__(
@@ -87,7 +87,10 @@ class Download:
         self.total = None
         self.offset = 0  # bytes before the first sector's
         self.position = 0
-        self.validator = None
+        self._etag = self._modified = None
+        self.content_checked = (
+            False  # its owner knows size and SHA-256: a mirror's own ETag is no other file
+        )
         self.least = 0  # bytes that must come, where the length is not known otherwise
         self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
@@ -123,7 +126,7 @@ class Download:
         self._conn = None
         self._head = None  # the request, with room for a Range line at its end
         self._head_later = None  # whether it asks for the beginning or for more
-        self._known = None  # validator of a file we have already: ask for news only
+        self._known = self._known_total = None  # of a file we have already: ask for news only
         self._end = None  # one past the last byte of the response under way
         self._out = 0  # bytes of the request under way, 0 when there is none
         self._pending = False  # a request is out whose response has not been read
@@ -135,19 +138,25 @@ class Download:
         self._start = None
         self._going_on = False  # readinto() was left by steps.Again
 
-    def open(self, position=0, validator=None, total=None, known=None):
+    @property
+    def validator(self):
+        """What identifies the file, see above."""
+        return self._etag or self._modified
+
+    def open(self, position=0, validator=None, total=None, known=None, known_total=None):
         """Connect and read the first response's head; return its status as answer() does.
 
         With `position`, `validator` and `total` of an earlier download it goes on there, and starts over
         (self.position is 0 then) when the file is another one now. With `known`, the validator of a file that
-        need not come again, the answer may be 304.
+        need not come again, the answer may be 304; with its length `known_total`, a response with just these is taken
+        for one. An ETag is asked for, a date is not: that would say nothing of an older file.
 
         Raises ValueError for a URL or CA data that can't be used, OTAError, or a socket's OSError.
         """
-        self.ask(position, validator, total, known)
+        self.ask(position, validator, total, known, known_total)
         return self.answer()
 
-    def ask(self, position=0, validator=None, total=None, known=None):
+    def ask(self, position=0, validator=None, total=None, known=None, known_total=None):
         """Prepare what open() does; answer() does it."""
         if not self.origin[0] and (not self._insecure or self._pins):
             raise ValueError(
@@ -158,10 +167,17 @@ class Download:
                 "no server can be verified without cadata=(CA certificates) or pin=; or say insecure=True"
             )
         self._choose_size()
+        self._etag = self._modified = None
+        if validator and validator[:1] == b"E":
+            self._etag = validator
+        elif validator and validator[:1] == b"M":
+            self._modified = validator
+        elif validator:
+            position, total = 0, None  # not written by this version
         self.position = position
-        self.validator = validator
         self.total = total
         self._known = known
+        self._known_total = known_total
         self._head = None
         self._moment = self._pulse = time.ticks_ms()
         if self._start is None:
@@ -334,14 +350,18 @@ class Download:
 
     def _condition(self, later):
         if not later:
-            if self._known is None:
+            # To a date servers say 304 for any file that is not younger (RFC 9110, section 13.1.3).
+            if not self._known or self._known[:1] != b"E":
                 return ""
-            name = "If-None-Match" if self._known[-1:] == b'"' else "If-Modified-Since"
-            return "%s: %s\r\n" % (name, self._known.decode())
-        # A weak ETag says "as good as", which is not enough for bytes (RFC 9110, section 13.1.5).
-        if self.validator is None or self.validator.startswith(b"W/"):
+            return "If-None-Match: %s\r\n" % self._known[1:].decode()
+        # A weak ETag says "as good as", which is not enough for bytes (RFC 9110, section 13.1.5); servers take one
+        # without quotes for a date. What comes is compared in any case.
+        known = self.validator
+        if known is None or self.content_checked:
             return ""
-        return "If-Range: %s\r\n" % self.validator.decode()
+        if known[:1] == b"E" and not known[1:2] == known[-1:] == b'"':
+            return ""
+        return "If-Range: %s\r\n" % known[1:].decode()
 
     def _connect(self):
         tls, host, port, _ = self.origin
@@ -404,28 +424,39 @@ class Download:
 
     def _check(self):
         conn = self._conn
-        same = self._same(conn)
+        if self.status == 203:
+            self.status = 200  # by way of a proxy
+        total = None
         if self.status == 206:
             self._check_range(conn)
             total = conn.total
         elif self.status == 200:
-            total = None if conn.length < 0 else conn.length
+            if conn.length >= 0:
+                total = conn.length
         elif self.status in (204, 304):
             return
-        elif self.status == 416 and self.position:
-            total = -1  # shorter than it was
-        else:
+        elif self.status != 416 or not self.position:
             from .explain import status_error
 
             self.retry_after = conn.retry_after
             raise status_error(self.status, self.url, conn.text(), conn.retry_after)
         if self.position and (
-            not same or (self.total is not None and total is not None and total != self.total)
+            self.status == 416  # it is shorter than it was
+            or not self._same(conn)
+            or (self.total is not None and total is not None and total != self.total)
         ):
             self.close()
             self.position = self.least = 0
-            self.total = self.validator = self._known = None
+            self.total = self._etag = self._modified = self._known = None
             raise Changed
+        if (
+            self._known
+            and self._known in (conn.etag, conn.modified)
+            and self._known_total == total is not None
+        ):
+            self.close()
+            self.status = 304
+            return
         if self.status == 206:
             if self.auto_size and self.total is None:
                 self._fit(conn.head_size)
@@ -436,13 +467,24 @@ class Download:
             self._end = self.total if total is None else total
         if total is not None:
             self.total = total
-        self.validator = conn.etag or conn.modified
+        # One of the two may be missing now and then.
+        self._etag = conn.etag or self._etag
+        self._modified = conn.modified or self._modified
         if self._known is not None:
             self._known = self._head = None  # that question is answered
 
     def _same(self, conn):
-        """Whether the response is of the file that we are at."""
-        return self.validator is None or (conn.etag or conn.modified) == self.validator
+        """Whether the response may be of the file that we are at: what is absent is not different."""
+        if self.content_checked:
+            return True
+        if conn.etag and self._etag:
+            return conn.etag == self._etag
+        if conn.modified and self._modified:
+            # A date is weak: with it goes the length, which is compared besides.
+            sized = self.status == 206 or conn.length >= 0 or self.total is None
+            return sized and conn.modified == self._modified
+        # A part may come without (RFC 9110, section 15.3.7). The whole file instead of a part may be another.
+        return self.status == 206 or self.validator is None
 
     def _fit(self, head_size):
         # Server and proxies add much the same lines to each response.

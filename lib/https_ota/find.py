@@ -51,7 +51,7 @@ def find(ota):
             held = ota._resume.held()
             if held and held[0] != slot.number and not _is_running(ota, held):
                 held = None
-    download.ask(position, validator, total, held and held[5])
+    download.ask(position, validator, total, held and held[5], held and held[1])
     status = yield from retry(download.answer)
     ota._emit(_CONNECTED, status)
     if status == 304 and held and held[0] == slot.number:

@@ -64,6 +64,16 @@ def parse_url(url):
     return tls, host, port, target
 
 
+def identity(url):
+    """What of a URL tells which file it names: all of it, but for what changes with each presigned link."""
+    url = url.split("#", 1)[0]
+    if "?" in url:
+        from .odd import without_signature
+
+        url = without_signature(url)
+    return url
+
+
 def join_url(base, location):
     """The absolute URL of a Location header seen at `base` (RFC 3986, section 5.2)."""
     if "://" in location.split("?", 1)[0]:
@@ -99,9 +109,9 @@ class Connection:
     second while it waits, and may raise.
     open(), send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
-    and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes, None when
-    absent), `challenge` (of a WWW-Authenticate for Digest, else of the last; likewise), `retry_after` (seconds,
-    0 when absent), `head_size` in bytes.
+    and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes that begin with their
+    kind, E or M; None when absent), `challenge` (of a WWW-Authenticate for Digest, else of the last; likewise),
+    `retry_after` (seconds, 0 when absent), `head_size` in bytes.
     """
 
     def __init__(self, host, port, context, timeout_s, answered=None, tick=None):
@@ -110,6 +120,8 @@ class Connection:
         self._n = 0  # bytes of the line so far
         self._over = False  # it is longer than that
         self._rest = None  # the rest of it, Location's only
+        self._ended = False  # its end has come, but the next may belong to it
+        self._held = False  # that has come, and is the first byte of the next
         self._in_head = False  # the status line has been read
         self._in_trailer = False
         self._chunk_ends = False
@@ -117,6 +129,7 @@ class Connection:
         self._at = 0
         self._budget = 0
         self._chunked = False
+        self._old = False  # HTTP/1.0
         self.keep = False
         self.left = 0
         self.length = -1
@@ -125,7 +138,7 @@ class Connection:
         self.location = self.challenge = None
         self.etag = self.modified = None
         self._last_etag = self._last_modified = None
-        self.retry_after = 0
+        self._after = self._date = None  # of a Retry-After
         self.head_size = 0
         self._addresses = None  # of the host that were not tried
         self._raw = None  # the TCP socket
@@ -331,9 +344,11 @@ class Connection:
     # -- the head ---------------------------------------------------------------------------------
 
     def _read_head(self):
-        if not self._in_head:
-            self._status_line(self._read_line())
-            self._in_head = True
+        while not self._in_head:
+            n = self._read_line(False)
+            if n:  # some servers end a body with an empty line
+                self._status_line(n)
+                self._in_head = True
         n = self._read_line()
         while n:
             self._header(n)
@@ -343,7 +358,10 @@ class Connection:
             self.left = 0
             self._chunked = False
         elif self._chunked:
-            # The first chunk's size is still to be read; it outranks Content-Length.
+            # The first chunk's size is still to be read; it outranks Content-Length, and with both, or in HTTP/1.0,
+            # what comes next can't be trusted (RFC 9112, section 6.3).
+            if self.length >= 0 or self._old:
+                self.keep = False
             self.left = 0
             self.length = -1
         elif self.length >= 0:
@@ -359,19 +377,20 @@ class Connection:
         self._last_etag = self.etag or self._last_etag
         self._last_modified = self.modified or self._last_modified
         self.location = self.challenge = self.etag = self.modified = None
-        self.retry_after = 0
+        self._after = self._date = None
         line = self._line
         # "HTTP/1.x nnn"
         if n < 12 or not line.startswith(b"HTTP/1.") or line[8] != 32:
-            if n >= 5 and line.startswith(b"HTTP/"):
-                what = "got version %s" % bytes(line[5 : min(n, 8)]).decode()
-            else:
-                from .explain import as_text
+            from .explain import as_text
 
+            if n >= 5 and line.startswith(b"HTTP/"):
+                what = "got version %s" % as_text(line[5:n], min(n - 5, 3))
+            else:
                 what = "the answer starts with %r" % as_text(line, min(n, 32))
             raise OTAError(OTAError.HTTP_PROTOCOL, "expected an HTTP/1.1 status line, " + what)
-        self.keep = line[7] != 0x30  # HTTP/1.0 closes
-        self.status = self._number(9, n)
+        self._old = line[7] == 0x30
+        self.keep = not self._old  # HTTP/1.0 closes
+        self.status = self._number(self._skip(9, n), n)
         if not 100 <= self.status <= 599:
             raise OTAError(
                 OTAError.HTTP_PROTOCOL, "status %d is none of HTTP's (100 to 599)" % self.status
@@ -380,80 +399,152 @@ class Connection:
     def _header(self, n):
         """Take what matters from the header in the line."""
         line = self._line
-        colon = self._lower_name(n)
-        i = colon + 1
-        while i < n and line[i] in b" \t":
-            i += 1
+        if line[0] in b" \t":
+            return  # the first line, and no header (RFC 9112, section 2.2)
+        whole = n < _LINE
+        i = self._lower(0, n, 58)
+        if i == n:
+            # Most clients pass over a line that is no header.
+            if line.startswith((b"content-length", b"transfer-encoding")):
+                self._refuse("head", 0, n, "'name: value'")
+            return
+        # Spaces before the colon, and around the value, are not part of them.
+        line[self._trim(0, i)] = 58
+        i = self._skip(i + 1, n)
+        if whole:
+            n = self._trim(i, n)
+        if line.startswith((b"content-", b"transfer-encoding:")):
+            self._frame(i, n, whole)
+        else:
+            self._note(i, n, whole)
+
+    def _frame(self, i, n, whole):
+        """Take what says where the body ends and what it is: to the letter."""
+        line = self._line
         if line.startswith(b"content-length:"):
-            length = self._number(i, n)
-            at = self._at
-            while at < n and line[at] in b" \t":
-                at += 1
-            if at < n:
+            if not whole:
                 self._refuse("Content-Length", i, n, "one number")
-            if self.length >= 0 and self.length != length:
-                raise OTAError(
-                    OTAError.HTTP_PROTOCOL,
-                    "two Content-Lengths: %d and %d" % (self.length, length),
-                )
-            self.length = length
-        elif line.startswith(b"content-range:"):
-            self._content_range(i, n)
+            self._content_length(i, n)
         elif line.startswith(b"transfer-encoding:"):
-            if not self._is(b"chunked", i, n):
+            if whole and self._is(b"chunked", i, n):
+                self._chunked = True
+            elif not (whole and self._is(b"identity", i, n)):
                 self._refuse("Transfer-Encoding", i, n, "chunked or none")
-            self._chunked = True
+        elif line.startswith(b"content-range:"):
+            if self.status == 206:
+                if not whole:
+                    self._refuse("Content-Range", i, n, "'bytes first-last/length'")
+                self._content_range(i, n)
         elif line.startswith(b"content-encoding:"):
             if not self._is(b"identity", i, n):
-                self._refuse(
-                    "Content-Encoding", i, n, "none: compressed replies were not asked for"
-                )
-        elif line.startswith(b"connection:"):
+                from .odd import changes
+
+                if not whole or changes(line[i:n]):
+                    self._refuse(
+                        "Content-Encoding", i, n, "none: compressed replies were not asked for"
+                    )
+
+    def _note(self, i, n, whole):
+        """Take what else is of use, if it can be used: only a redirect fails without its Location."""
+        line = self._line
+        if line.startswith(b"connection:"):
             self._lower(i, n, 0)
             if line.find(b"close", i, n) >= 0:
                 self.keep = False
             elif line.find(b"keep-alive", i, n) >= 0:
                 self.keep = True
         elif line.startswith(b"etag:"):
-            self.etag = self._token(i, n, self._last_etag)
+            if whole:
+                self.etag = self._token(69, i, n, self._last_etag)
         elif line.startswith(b"last-modified:"):
-            self.modified = self._token(i, n, self._last_modified)
+            if whole:
+                self.modified = self._token(77, i, n, self._last_modified)
         elif line.startswith(b"retry-after:"):
-            if i < n and 48 <= line[i] <= 57:  # else a date, and the clocks may differ
-                self.retry_after = self._number(i, n)
+            self._after = bytes(line[i:n])
+        elif line.startswith(b"date:"):
+            if self.status >= 400:
+                self._date = bytes(line[i:n])
         elif line.startswith(b"location:"):
-            self._set_location(i, n)
+            if 300 <= self.status < 400:
+                self._set_location(i, n)
         elif line.startswith(_CHALLENGE):
             value = self._whole_value(i, n)
             if self.challenge is None or value[:7].lower() == b"digest ":
                 self.challenge = value
 
-    def _read_line(self):
-        """Read a line into self._line; return its length without the line end, at most _LINE."""
+    @property
+    def retry_after(self):
+        """Seconds after which the server wants to be asked again, 0 when it does not say."""
+        if self._after is None:
+            return 0
+        from .odd import seconds
+
+        return seconds(self._after, self._date)
+
+    def _content_length(self, i, n):
+        # Proxies write it twice, as "5, 5" (RFC 9110, section 8.6).
+        value = i
+        while True:
+            length = self._number(i, n)
+            i = self._skip(self._at, n)
+            if 0 <= self.length != length:
+                raise OTAError(
+                    OTAError.HTTP_PROTOCOL,
+                    "two Content-Lengths: %d and %d" % (self.length, length),
+                )
+            self.length = length
+            if i >= n:
+                return
+            if self._line[i] != 44:
+                self._refuse("Content-Length", value, n, "one number")
+            i = self._skip(i + 1, n)
+
+    def _read_line(self, folds=True):
+        """Read a line into self._line; return its length without the line end, at most _LINE.
+
+        With `folds`, one that goes on in the next, which then begins with a space, is one line (RFC 9112, section 5.2).
+        """
         line = self._line
         one = self._one
         while True:
-            got = self._sock.readinto(one)
-            if not got:
-                if got is None:
-                    self._wait(False)
-                    continue
-                raise OTAError(
-                    OTAError.DISCONNECTED,
-                    "the server closed the connection before its answer was complete",
-                )
-            self._budget -= 1
-            if self._budget < 0:
-                raise OTAError(
-                    OTAError.HTTP_PROTOCOL,
-                    "the response's head is longer than %d bytes" % _MAX_HEAD,
-                )
+            if self._held:
+                self._held = False
+            else:
+                got = self._sock.readinto(one)
+                if not got:
+                    if got is None:
+                        self._wait(False)
+                        continue
+                    raise OTAError(
+                        OTAError.DISCONNECTED,
+                        "the server closed the connection before its answer was complete",
+                    )
+                self._budget -= 1
+                if self._budget < 0:
+                    raise OTAError(
+                        OTAError.HTTP_PROTOCOL,
+                        "the response's head is longer than %d bytes" % _MAX_HEAD,
+                    )
             n = self._n
             if n == 0 and not self._over:
                 self._rest = None
             c = one[0]
-            if c == 10:
-                break
+            if self._ended:
+                self._ended = False
+                if c not in b" \t":
+                    self._held = True
+                    break
+            elif c == 10:
+                if self._over:
+                    if self._rest and self._rest[-1] == 13:
+                        self._rest = self._rest[:-1]
+                elif n and line[n - 1] == 13:
+                    n -= 1
+                    self._n = n
+                if n == 0 or not folds:
+                    break
+                self._ended = True
+                continue
             if n < _LINE:
                 line[n] = c
                 self._n = n + 1
@@ -461,14 +552,13 @@ class Connection:
                 # Only in redirects and challenges does the whole length of a header count.
                 if not self._over:
                     self._over = True
-                    if bytes(line[: line.find(b":")]).lower() in (b"location", _CHALLENGE[:-1]):
+                    name = bytes(line[: line.find(b":")]).lower().strip()
+                    if name in (b"location", _CHALLENGE[:-1]):
                         self._rest = bytearray()
                 if self._rest is not None and len(self._rest) < _MAX_LOCATION:
                     self._rest.append(c)
-        over, self._over = self._over, False
+        self._over = False
         self._n = 0
-        if n and not over and line[n - 1] == 13:
-            n -= 1
         return n
 
     def _set_location(self, i, n):
@@ -484,21 +574,7 @@ class Connection:
         value = self._line[i:n]
         if self._rest is not None:
             value += self._rest
-            if value.endswith(b"\r"):
-                value = value[:-1]
         return bytes(value)
-
-    def _lower_name(self, n):
-        """Lower-case the header name in the line; return where its colon is."""
-        i = self._lower(0, n, 58)
-        if i < n:
-            return i
-        from .explain import as_text
-
-        raise OTAError(
-            OTAError.HTTP_PROTOCOL,
-            "expected 'name: value' in the head, got %r" % as_text(self._line, min(n, 40)),
-        )
 
     def _lower(self, i, n, end):
         """Lower-case line[i:n] in place up to the byte `end`; return where that is, n if nowhere."""
@@ -512,14 +588,15 @@ class Connection:
             i += 1
         return n
 
-    def _token(self, i, n, known):
-        """line[i:n] as bytes, `known` if it is that; None when it can't be sent back: cut, empty or not ASCII."""
-        if n == _LINE:
-            return None
-        if known is not None and n - i == len(known) and self._line.find(known, i) == i:
+    def _token(self, kind, i, n, known):
+        """The byte `kind` and line[i:n], `known` if it is that; None when it can't be sent back: cut, empty or not ASCII."""
+        i -= 1  # there is the colon, or a space
+        line = self._line
+        line[i] = kind
+        if known is not None and n - i == len(known) and line.find(known, i) == i:
             return known
-        token = bytes(self._line[i:n])
-        return token if token and all(32 <= c < 127 for c in token) else None
+        token = bytes(line[i:n])
+        return token if len(token) > 1 and all(32 <= c < 127 for c in token) else None
 
     def _is(self, word, i, n):
         """True when line[i:n] is `word` in any case."""
@@ -527,7 +604,7 @@ class Connection:
         return n - i == len(word) and self._line.find(word, i) == i
 
     def _number(self, i, n):
-        """The decimal number at line[i:n], ended by the end, a space, '/', '-' or ';'; its end is left in self._at."""
+        """The decimal number at line[i:n], ended by the end, a space or one of ",/-;"; its end is left in self._at."""
         line = self._line
         value = -1
         while i < n:
@@ -540,7 +617,7 @@ class Connection:
                     OTAError.HTTP_PROTOCOL, "a length above %d bytes in the head" % _MAX_LENGTH
                 )
             i += 1
-        if value < 0 or (i < n and line[i] not in b" \t/-;"):
+        if value < 0 or (i < n and line[i] not in b" \t,/-;"):
             from .explain import as_text
 
             raise OTAError(
@@ -551,23 +628,39 @@ class Connection:
         return value
 
     def _content_range(self, i, n):
-        # "bytes 0-499/1234", "bytes 0-499/*", and with a 416 "bytes */1234"
+        # "bytes 0-499/1234", "bytes 0-499/*"
         line = self._line
-        if line.find(b"bytes ", i) != i:
+        self._lower(i, n, 0)
+        if line.find(b"bytes", i, n) != i:
             self._refuse("Content-Range", i, n, "'bytes first-last/length'")
-        i += 6
+        i += 5
+        while i < n and line[i] in b" \t=":
+            i += 1
         if i < n and line[i] == 42:
-            self._at = i + 1
-        else:
-            self.start = self._number(i, n)
-            if self._at >= n or line[self._at] != 45:
-                self._refuse("Content-Range", i, n, "'first-last/length'")
-            self.end = self._number(self._at + 1, n)
-        if self._at >= n or line[self._at] != 47:
+            return  # "*/1234"
+        self.start = self._number(i, n)
+        at = self._skip(self._at, n)
+        if at >= n or line[at] != 45:
             self._refuse("Content-Range", i, n, "'first-last/length'")
-        i = self._at + 1
-        if i < n and line[i] != 42:
-            self.total = self._number(i, n)
+        self.end = self._number(self._skip(at + 1, n), n)
+        at = self._skip(self._at, n)
+        if at >= n or line[at] != 47:
+            self._refuse("Content-Range", i, n, "'first-last/length'")
+        at = self._skip(at + 1, n)
+        if at < n and line[at] != 42:
+            self.total = self._number(at, n)
+
+    def _skip(self, i, n):
+        """Where from i on there is no space."""
+        while i < n and self._line[i] in b" \t":
+            i += 1
+        return i
+
+    def _trim(self, i, n):
+        """Where line[i:n] ends without spaces."""
+        while n > i and self._line[n - 1] in b" \t":
+            n -= 1
+        return n
 
     def _refuse(self, name, i, n, expected):
         from .explain import as_text
@@ -583,7 +676,7 @@ class Connection:
         if self._chunk_ends:
             if self._n == 0:
                 self._budget = 2
-            n = self._read_line()
+            n = self._read_line(False)
             if n:
                 self._refuse("chunk", 0, n, "a line end after its last byte")
             self._chunk_ends = False
@@ -592,7 +685,7 @@ class Connection:
             return
         if self._n == 0:
             self._budget = _MAX_HEAD
-        n = self._read_line()
+        n = self._read_line(False)
         line = self._line
         size = 0
         i = 0

@@ -116,6 +116,7 @@ class OTA:
                 raise
             self._download.feed = self._feed
             self._download.event = event
+            self._download.content_checked = bool(size and sha256) and decrypt is None
         self._crypt = None
         if decrypt is not None:
             from .crypt import Decrypt

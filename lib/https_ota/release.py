@@ -12,8 +12,9 @@
 #   "release"  the highest that was accepted in a signed manifest
 #   "serial"   what it is of, and the highest with that: 2 numbers of 4 bytes, little-endian. One record, so that a power
 #              cut leaves no serial of one release with another. Written before "release"; the higher one of both counts
-#   "etag"     the last check came to "nothing to do": 1, 8 bytes of a SHA-256 over all that decided besides the
-#              manifest, `expires`, the manifest's validator
+#   "etag"     the last check came to "nothing to do": 2, 8 bytes of a SHA-256 over all that decided besides the
+#              manifest, `expires`, the manifest's validator, an ETag: without one it is read again each time, as a
+#              date says nothing of an older manifest
 
 import time
 from hashlib import sha256
@@ -25,7 +26,7 @@ from micropython import const
 from .decide import NEVER, Decision, Manifest, decide
 from .download import Download
 from .errors import OTAError
-from .http import parse_url
+from .http import identity, parse_url
 from .slot import SECTOR, running_info
 from .steps import run
 
@@ -89,7 +90,7 @@ def check(
         failed = find_failed()
     # When one of these is another, a 304 is no answer.
     ours = (
-        url.split("?", 1)[0],
+        identity(url),
         trusted,
         board,
         variant,
@@ -122,8 +123,13 @@ def check(
         decision = decide(manifest, base, running, board, variant, device_id, failed, feed)
         decision.keys = trusted
         decision.words += words
-        if not decision.update and validator and len(validator) <= _MAX_VALIDATOR:
-            record = b"\x01" + ours + manifest.expires.encode() + validator
+        if (
+            not decision.update
+            and validator
+            and validator.startswith(b"E")
+            and len(validator) <= _MAX_VALIDATOR
+        ):
+            record = b"\x02" + ours + manifest.expires.encode() + validator
     finally:
         # Only what comes to nothing need not come again: an update may fail.
         _remember(record)
@@ -347,7 +353,7 @@ def _known(ours):
         n = NVS("https_ota").get_blob("etag", record)
     except OSError:
         return None
-    if n <= _RECORD or record[0] != 1 or record[1:9] != ours:
+    if n <= _RECORD or record[0] != 2 or record[1:9] != ours:
         return None
     expires = bytes(record[9:_RECORD]).decode()
     if expires != NEVER:

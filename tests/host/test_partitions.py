@@ -88,7 +88,7 @@ def test_data_goes_on_after_a_reset(board):
     large = hashlib.shake_128(b"large").digest(200_000)
     with FaultServer(large, {}) as server:
         text = board.code(server.url("x.bin"), cadata=None, insecure=True, partition="storage")
-        assert board.start(text, SIM_CUT="80").returncode == CUT
+        assert board.start(text, SIM_CUT="90").returncode == CUT
         board.run(text)
         assert b"Range: bytes=131072-" in server.requests[-1]
     assert content(board, "storage", len(large)) == large

@@ -913,19 +913,65 @@ def test_whatever_decided_ends_the_silence():
     forget()
 
 
-def test_query_does_not():
-    forget()
-    poll(answer(nothing_to_do()), url=URL + "?t=1")
-    d, _ = poll(NOT_MODIFIED, url=URL + "?t=2")
-    assert d.reason == Decision.NOT_MODIFIED
+def test_signature_of_the_url_does_not():
+    for one, two in (
+        ("X-Amz-Date=1&X-Amz-Signature=a", "X-Amz-Date=2&X-Amz-Signature=b"),
+        ("id=1&Expires=1&Signature=a&Key-Pair-Id=K", "id=1&Expires=2&Signature=b&Key-Pair-Id=L"),
+        ("sv=1&se=1&sr=b&sp=r&sig=a", "sv=2&se=2&sr=b&sp=r&sig=b"),
+        ("a", "a#x"),
+    ):
+        forget()
+        poll(answer(nothing_to_do()), url=URL + "?" + one)
+        d, _ = poll(NOT_MODIFIED, url=URL + "?" + two)
+        assert d.reason == Decision.NOT_MODIFIED
 
 
-def test_last_modified_will_do():
+def test_another_query_is_another_manifest():
+    for one, two in (
+        ("", "?id=2"),
+        ("?id=1", "?id=2"),
+        ("?id=1&sig=a", "?id=2&sig=a"),
+        ("?se=1", "?se=2"),
+    ):
+        forget()
+        poll(answer(nothing_to_do()), url=URL + one)
+        _, sent = poll(answer(nothing_to_do()), url=URL + two)
+        assert b"If-None-Match" not in sent[0]
+
+
+def test_a_date_alone_is_never_believed():
+    """Neither does the board ask by it, nor is a manifest with an equal or an older one passed over."""
+    date = b"Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n"
+    older = b"Last-Modified: Tue, 31 Dec 2024 00:00:00 GMT\r\n"
+    for second in (date, older, b""):
+        forget()
+        poll(answer(nothing_to_do(), etag=None, extra=date))
+        d, sent = poll(answer(manifest(), etag=None, extra=second))
+        assert b"\r\nIf-" not in sent[0] and d.update
+
+
+def test_an_etag_of_any_form_is_asked_by():
+    for etag in (b'W/"m1"', b"0x8D4BCC2E4835CD0", b"M", b"Mon, 01 Jan 2024 00:00:00 GMT", b"''"):
+        forget()
+        poll(
+            answer(
+                nothing_to_do(), etag, extra=b"Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n"
+            )
+        )
+        d, sent = poll(NOT_MODIFIED)
+        assert d.reason == Decision.NOT_MODIFIED
+        assert b"\r\nIf-None-Match: %s\r\n" % etag in sent[0] and b"Modified-Since" not in sent[0]
+
+
+def test_record_of_an_earlier_version():
     forget()
-    date = b"Wed, 01 Jan 2025 00:00:00 GMT"
-    poll(answer(nothing_to_do(), etag=None, extra=b"Last-Modified: %s\r\n" % date))
-    _, sent = poll(NOT_MODIFIED)
-    assert b"If-Modified-Since: " + date in sent[0]
+    poll(answer(nothing_to_do()))
+    record = bytearray(200)
+    n = NVS("https_ota").get_blob("etag", record)
+    record[0] = 1
+    NVS("https_ota").set_blob("etag", record[:n])
+    _, sent = poll(answer(nothing_to_do()))
+    assert b"\r\nIf-" not in sent[0]
 
 
 def test_silence_ends_when_the_manifest_expires():

@@ -365,7 +365,7 @@ def test_what_runs_is_asked_for_as_news():
     own = running_info().app_elf_sha256
     for elf, asked in ((own, True), (bytes(32), False)):
         forget()
-        Resume("http://host/fw.bin", running).finish(20000, 19968, elf, bytes(64), TAG)
+        Resume("http://host/fw.bin", running).finish(20000, 19968, elf, bytes(64), b"E" + TAG)
         net = use(Net(b"HTTP/1.1 304 N\r\n\r\n"))
         assert session().begin() is None
         assert (b"If-None-Match" in net.sent[0]) == asked
