@@ -194,9 +194,15 @@ def status_error(status, url, text, retry_after):
     """The OTAError for an HTTP error status; `text` is the beginning of the body, or ''."""
     # The query may hold a signature or a token: it stays out of messages.
     url = url.split("?", 1)[0]
-    words = _STATUS.get(status) or ("client error" if status < 500 else "server error")
+    words = _STATUS.get(status)
+    if words is None:
+        words = "client error" if status < 500 else "server error"
     if status < 400:
-        words = "expected 200 or 206 with an image"
+        words = "expected 200 or 206 with a file" + (
+            ""
+            if status < 300
+            else ", or a redirect that can be followed (301, 302, 303, 307, 308)"
+        )
     if retry_after:
         words += "; it asks to come back in %d s" % retry_after
     # An error page says no more than its number.

@@ -14,10 +14,12 @@ _LONGEST_WAIT_MS = const(32000)
 _SLICE_MS = const(100)
 _FIRST_TRIES = const(3)
 _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
-# Statuses that a server gives for a while: timeout, too many requests, trouble of its own.
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-# What a presigned URL says when it has expired.
-_EXPIRED = (403, 410)
+# Statuses below 500 that a server gives for a while: timeout, too many requests. Those from 500 on are trouble of its
+# own or of what stands before it, whatever the number; but for two that say "never".
+_PASSING = (408, 425, 429)
+_NEVER = (501, 505)
+# What presigned URLs say when they have expired, depending on who made them.
+_EXPIRED = (400, 401, 403, 404, 410)
 # What comes of a handshake when memory is short for a moment; mbedTLS may also say that it can't verify then. Only
 # for a host that it has verified before.
 _SHORT_OF_MEMORY = (OTAError.MEMORY, OTAError.CERT_CA)
@@ -29,11 +31,13 @@ class _Retry:
     def __init__(self):
         self.position = -1
         self.failures = 0
+        self.renewed = -1  # where the first URL was last asked for a fresh link
 
 
 def recover(download, e):
     """Make `download` ready to go on after error `e`, after a pause if that helps; raise `e` when nothing does."""
     d = download
+    renewed = False
     d.close()
     if d.deadline_s:
         d.check_deadline()
@@ -44,9 +48,12 @@ def recover(download, e):
         if not d.reached and not _bad_moment(d, e):
             raise e
     elif e.code == OTAError.HTTP_STATUS:
-        if d.status in _EXPIRED and d.back_to_start():
-            pass
-        elif d.status not in _PASSING:
+        if d.status in _EXPIRED:
+            # Once: a link that does not work when it is fresh never will.
+            if (d.retry and d.retry.renewed == d.position) or not d.back_to_start():
+                raise e
+            renewed = True
+        elif d.status in _NEVER or (d.status < 500 and d.status not in _PASSING):
             raise e
     elif e.code in _SHORT_OF_MEMORY and d.verified == d.origin[:3]:
         gc.collect()
@@ -66,6 +73,8 @@ def recover(download, e):
             wait * getrandbits(7) // 512
         )  # a fleet that lost its server does not come back as one
     retry.failures += 1
+    if renewed:
+        retry.renewed = d.position
     wait = max(wait, d.retry_after * 1000)
     d.retry_after = 0
     if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):

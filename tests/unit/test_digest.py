@@ -134,7 +134,7 @@ def test_answer_stays_with_its_host():
     _, net = fetch(challenge(), moved, answer(b"200 OK", b"data"))
     assert b"Digest" in net.sent[1] and b"Digest" not in net.sent[2]
     # Nor does another host get one by asking.
-    use(Net(moved, challenge()))
+    use(Net(moved, challenge(), moved, challenge()))  # what is redirected to may have expired
     source = Download(URL, insecure=True, auth=("a", "b", "digest"))
     fails(OTAError.HTTP_STATUS, source.open)
 

@@ -858,7 +858,7 @@ def test_unknown_option_is_an_error():
 
 
 def test_error_statuses():
-    for status in (400, 401, 403, 404, 405, 410, 416, 418, 501, 505, 599):
+    for status in (400, 401, 403, 404, 405, 407, 409, 410, 416, 418, 451, 499, 501, 505):
         net = use(Net(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status))
         source = download()
         detail = fails(OTAError.HTTP_STATUS, source.open)
@@ -868,7 +868,7 @@ def test_error_statuses():
 
 
 def test_statuses_that_pass():
-    for status in (408, 429, 500, 502, 503, 504):
+    for status in (408, 425, 429, 500, 502, 503, 504, 506, 509, 511, 520, 527, 529, 530, 598, 599):
         busy = b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status
         use(Net(busy, busy, whole()))
         assert fetch(download()) == FILE
@@ -905,6 +905,121 @@ def test_expired_link_is_fetched_anew():
         "/fw.bin",
         "/x?sig=2",
     ]
+
+
+EXPIRED = (400, 401, 403, 404, 410)
+
+
+def error(status):
+    return b"HTTP/1.1 %d F\r\nContent-Length: 0\r\n\r\n" % status
+
+
+def test_links_that_expire_in_each_way():
+    for status in EXPIRED:
+        for answer in (part(0, 999) + error(status), part(0, 999)[:-100]):
+            # Within a response, and with the first word of a new connection.
+            late = answer != part(0, 999) + error(status)
+            answers = [moved(b"http://cdn/x?sig=1"), answer]
+            if late:
+                answers.append(error(status))
+            answers.append(moved(b"http://cdn/x?sig=2"))
+            answers.append(part(900, 1899) + part(1900, 1999) if late else part(1000, 1999))
+            net = use(Net(*answers))
+            assert fetch(download(request_size=1000)) == FILE
+            assert [head_of(s)[0].split()[1] for s in net.sent[-2:]] == ["/fw.bin", "/x?sig=2"]
+            assert net.clock.ms - Clock().ms <= 1000
+
+
+def test_fresh_link_that_does_not_work():
+    """It is asked for once more, not for ever."""
+    for status in EXPIRED:
+        link = moved(b"http://cdn/x?sig=1")
+        net = use(Net(link, error(status), link, error(status), then=OSError(1)))
+        detail = fails(OTAError.HTTP_STATUS, fetch, download())
+        assert str(status) in detail and "http://cdn/x" in detail
+        assert len(net.sent) == 4 and net.open == 0
+        assert net.clock.ms - Clock().ms <= 1000
+
+
+def test_each_progress_is_worth_a_fresh_link():
+    for status in EXPIRED:
+        answers = []
+        for i in range(0, 2000, 600):
+            answers += [
+                moved(b"http://cdn/x?sig=%d" % i),
+                part(i, min(i + 600, 2000) - 1) + error(status),
+            ]
+        net = use(Net(*answers))
+        assert fetch(download(request_size=600)) == FILE
+        assert len(net.sent) == 8
+        assert net.clock.ms == Clock().ms
+
+
+def test_first_url_that_refuses_is_an_error_at_once():
+    for status in EXPIRED:
+        net = use(Net(part(0, 999) + error(status), then=OSError(1)))
+        assert str(status) in fails(OTAError.HTTP_STATUS, fetch, download(request_size=1000))
+        assert len(net.sent) == 1
+        # As well after a link that has expired.
+        net = use(
+            Net(moved(b"http://cdn/x"), part(0, 999) + error(403), error(status), then=OSError(1))
+        )
+        detail = fails(OTAError.HTTP_STATUS, fetch, download(request_size=1000))
+        assert str(status) in detail and "http://host/fw.bin" in detail
+        assert len(net.sent) == 3
+
+
+def test_every_status_is_something():
+    """Nothing but these passes, and nothing but these is a file; each other one is told at once, with words."""
+    for status in range(200, 600):
+        if status in (200, 203, 204, 304, 206, 301, 302, 303, 307, 308):
+            continue
+        net = use(Net(error(status), whole()))
+        passes = status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
+        if passes:
+            assert fetch(download()) == FILE, status
+        else:
+            detail = fails(OTAError.HTTP_STATUS, fetch, download())
+            assert len(detail) > len("http://host/fw.bin answered 200 ") + 10, detail
+            assert len(net.addresses) == 1, status
+
+
+def test_file_by_way_of_a_proxy():
+    """203 (RFC 9110, section 15.3.4): a proxy says that it is one."""
+    use(Net(whole().replace(b"200 OK", b"203 Non-Authoritative Information")))
+    source = download()
+    assert fetch(source) == FILE and source.status == 200
+    # Ranges are ignored by it, the file is the same.
+    use(Net(part(0, 999) + whole().replace(b"200 OK", b"203 x")))
+    assert fetch(download(request_size=1000)) == FILE
+
+
+def test_no_range_of_a_file_of_unknown_length():
+    """416 where nothing tells how long it is: from its beginning, not its end."""
+    short = chunked(b"200 OK", b"", FILE)[:900]
+    source = download(request_size=0)
+    net = use(Net(short, error(416), chunked(b"200 OK", b"", OTHER)))
+    source.open()
+    buf = bytearray(2000)
+    assert 0 < source.readinto(buf) <= 900
+    fails(OTAError.CHANGED, lambda: [source.readinto(buf) for _ in range(9)])
+    assert source.position == 0 and source.total is None
+    data = b""
+    while True:
+        n = source.readinto(buf)
+        if not n:
+            break
+        data += buf[:n]
+    source.close()
+    assert data == OTHER and net.open == 0
+
+
+def test_odd_times_to_come_back():
+    for value, wait in ((b"0.493", 1000), (b"2s", 2000), (b"-5", 0), (b"soon", 0), (b"9" * 40, 0)):
+        busy = b"HTTP/1.1 503 x\r\nRetry-After: " + value + b"\r\nContent-Length: 0\r\n\r\n"
+        net = use(Net(busy, whole()))
+        assert fetch(download()) == FILE
+        assert net.clock.ms - Clock().ms == wait, value
 
 
 def test_error_status_in_the_middle():
