@@ -5,6 +5,7 @@ from binascii import hexlify
 from random import getrandbits
 
 from .errors import OTAError
+from .request import check_auth, clean
 
 _MOST = 3  # challenges in a row; a nonce may have become old meanwhile
 
@@ -13,7 +14,8 @@ class Digest:
     """Answers a server's challenges for one name and password."""
 
     def __init__(self, name, password):
-        self._name = name
+        check_auth(name, password)
+        self._name = str(name)
         self._password = password
         self._challenge = None
         self._count = 0
@@ -21,19 +23,31 @@ class Digest:
 
     def take(self, challenge, url):
         """Take the value of a WWW-Authenticate header (bytes or None); OTAError when there is nothing to answer it with."""
-        fields = _parse((challenge or b"").decode())
+        try:
+            text = (challenge or b"").decode()
+        except UnicodeError:
+            text = "\0"
+        # Part of it goes into the request.
+        if not clean(text):
+            raise _refused(
+                url,
+                "expected text in UTF-8, its WWW-Authenticate has a control character or other bytes in it",
+            )
+        fields = _parse(text)
         if fields is None:
             raise _refused(url, "it asks for no Digest authentication; use auth=(name, password)")
         algorithm = fields.get("algorithm", "MD5").upper()
         self._session = algorithm.endswith("-SESS")
-        self._hash = {"MD5": "md5", "SHA-256": "sha256"}.get(algorithm.replace("-SESS", ""))
+        if self._session:
+            algorithm = algorithm[:-5]
+        self._hash = {"MD5": "md5", "SHA-256": "sha256"}.get(algorithm)
         qops = [q.strip() for q in fields.get("qop", "").split(",")]
         self._qop = "auth" if "auth" in qops else ""
         if self._hash is None or "nonce" not in fields or (qops != [""] and not self._qop):
             raise _refused(
                 url,
                 "expected Digest with MD5 or SHA-256 and qop=auth, got algorithm %s, qop %s"
-                % (algorithm, fields.get("qop")),
+                % (fields.get("algorithm", "MD5"), fields.get("qop")),
             )
         old = self._challenge and fields.get("stale", "").lower() != "true"
         self._tries += 1
@@ -64,10 +78,10 @@ class Digest:
         middle = "%s:%s:%s:%s" % (nonce, count, own, self._qop) if self._qop else nonce
         answer = self._of("%s:%s:%s" % (secret, middle, self._of("GET:" + target)))
         parts = [
-            'username="%s"' % self._name,
-            'realm="%s"' % realm,
-            'nonce="%s"' % nonce,
-            'uri="%s"' % target,
+            "username=" + _quoted(self._name),
+            "realm=" + _quoted(realm),
+            "nonce=" + _quoted(nonce),
+            "uri=" + _quoted(target),
             'response="%s"' % answer,
         ]
         if "algorithm" in fields:
@@ -75,7 +89,7 @@ class Digest:
         if self._qop:
             parts.append('qop=%s, nc=%s, cnonce="%s"' % (self._qop, count, own))
         if "opaque" in fields:
-            parts.append('opaque="%s"' % fields["opaque"])
+            parts.append("opaque=" + _quoted(fields["opaque"]))
         return "Digest " + ", ".join(parts)
 
     def _fresh(self):
@@ -83,6 +97,11 @@ class Digest:
 
     def _of(self, text):
         return hexlify(getattr(hashlib, self._hash)(text.encode()).digest()).decode()
+
+
+# RFC 9110, section 5.6.4.
+def _quoted(text):
+    return '"%s"' % text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _refused(url, why):

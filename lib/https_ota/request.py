@@ -24,6 +24,23 @@ class Request:
         self.headers = headers
 
 
+def clean(text):
+    """Whether a text may be sent in a header: a line end would let it add headers of its own."""
+    for c in text:
+        if (c < " " and c != "\t") or c == "\x7f":
+            return False
+    return True
+
+
+def check_auth(name, password):
+    """Raise ValueError for what no server takes (RFC 7617, section 2), as what has a line of a file's end with it."""
+    for what, text in (("name", name), ("password", password)):
+        if not clean(str(text)):
+            raise ValueError(
+                "auth: the %s has a line end or another control character in it" % what
+            )
+
+
 def check_headers(headers, auth):
     """A copy of `headers` with HTTP Basic for `auth` in it; ValueError for what can't be sent."""
     checked = {}
@@ -33,14 +50,16 @@ def check_headers(headers, auth):
         if name.lower() in _OWN_HEADERS:
             raise ValueError("headers: %s is set by https_ota itself" % name)
         value = str(value)
-        # A line end in a value would let it add headers of its own.
-        if "\r" in value or "\n" in value:
-            raise ValueError("headers: the value of %s has a line end in it" % name)
+        if not clean(value):
+            raise ValueError(
+                "headers: the value of %s has a line end or another control character in it" % name
+            )
         checked[name] = value
     if auth is not None and len(auth) == 2:
         from binascii import b2a_base64
 
         name, password = auth
+        check_auth(name, password)
         basic = b2a_base64(("%s:%s" % (name, password)).encode()).decode().strip()
         checked["Authorization"] = "Basic " + basic
     return checked
@@ -60,7 +79,7 @@ def build(url, origin, headers, hook, condition):
     sent.update(headers)
     if hook:
         hook(Request(url, sent))
-        check_headers(sent, None)
+        sent = check_headers(sent, None)
     # "identity": an image is compressed by its maker or not at all.
     text = "GET %s HTTP/1.1\r\nHost: %s\r\nAccept-Encoding: identity\r\n" % (target, host)
     text += "".join("%s: %s\r\n" % item for item in sent.items()) + condition

@@ -212,6 +212,14 @@ def test_secrets_go_along_on_the_same_host(board, www, root):
         board.update(server.url("x"), auth=("a", "b"), headers={"X-Key": "k"})
 
 
+@pytest.mark.parametrize("name", ['bo"ard', "bo\\ard", 'b\\"', "Gerät é", "a, realm=b"])
+def test_digest_auth_with_quotes(board, www, root, name):
+    secret = hashlib.md5(f"{name}:boards:sesame".encode()).hexdigest()
+    with zoo.Apache(www, root.server(), digest=f"{name}:boards:{secret}\n") as server:
+        board.update(server.url("app.bin"), auth=(name, "sesame", "digest"))
+    assert board.running().version == "2.0.0"
+
+
 def test_digest_auth(any_board, www, root):
     realm = hashlib.md5(b"board:boards:sesame").hexdigest()
     with zoo.Apache(www, root.server(), digest=f"board:boards:{realm}\n") as server:

@@ -139,6 +139,120 @@ def test_answer_stays_with_its_host():
     fails(OTAError.HTTP_STATUS, source.open)
 
 
+CONTROLS = [chr(c) for c in range(32) if c != 9] + ["\x7f", "\r\nX-Evil: 1", "\n Y: 1"]
+
+
+def test_control_characters_in_name_or_password():
+    for c in CONTROLS:
+        for text in (c, "a" + c, c + "b", "a" + c + "b"):
+            for name, password, what in ((text, "sesame", "name"), ("admin", text, "password")):
+                for auth in ((name, password), (name, password, "digest")):
+                    message = str(raises(ValueError, Download, URL, auth=auth))
+                    assert message.startswith("auth: the %s has" % what), message
+                    assert "sesame" not in message and text not in message
+                raises(ValueError, Digest, name, password)
+
+
+def test_control_characters_of_a_server_are_not_sent_back():
+    # A line feed ends the line before this sees it.
+    for c in [c for c in CONTROLS if "\n" not in c] + ["\r", "\rX-Evil: 1"]:
+        for field in (
+            'realm="r%s", nonce="n"',
+            'realm="r\\%s", nonce="n"',
+            'realm="r", nonce="n%sn"',
+            'realm="r", nonce=n%sn',
+            'realm="r", nonce="n", opaque="%s"',
+            'realm="r", nonce="n", algorithm=%sMD5',
+            'realm="r", nonce="n", algorithm="MD5%s"',
+            'realm="r", nonce="n", %sx="y"',
+        ):
+            text = "Digest " + field % c
+            detail = refused(text.encode())
+            assert "control character" in detail
+            # And as it comes over the net.
+            reply = answer(b"401 Unauthorized", b"", b"WWW-Authenticate: %s\r\n" % text.encode())
+            net = use(Net(reply, answer(b"200 OK", b"data")))
+            source = Download(URL, insecure=True, auth=("a", "b", "digest"))
+            fails(OTAError.HTTP_STATUS, source.open)
+            assert len(net.sent) == 1
+
+
+def test_challenge_that_is_no_text():
+    assert "UTF-8" in refused(b'Digest realm="Gr\xf6\xdfe", nonce="n"')
+
+
+def fields_of(header):
+    """What a server reads there, by RFC 9110: names and values, quoted or tokens."""
+    assert header[:7] == "Digest "
+    found = {}
+    i = 7
+    while i < len(header):
+        name, _, rest = header[i:].partition("=")
+        i += len(name) + 1
+        value = ""
+        if rest[0] == '"':
+            i += 1
+            while header[i] != '"':
+                i += header[i] == "\\"
+                value += header[i]
+                i += 1
+            i += 1
+        else:
+            while i < len(header) and header[i] != ",":
+                assert header[i] not in ' "\\\t'
+                value += header[i]
+                i += 1
+        found[name] = value
+        assert header[i : i + 2] in (", ", "")
+        i += 2
+    return found
+
+
+def test_quotes_and_backslashes():
+    odd = (
+        '"',
+        "\\",
+        '\\"',
+        '"\\',
+        'a"b',
+        "a\\b",
+        '", realm="evil',
+        "\\\\",
+        "é漢",
+        "a:b",
+        "a, b=c",
+        "\t",
+    )
+    for text in odd:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        for name, realm, nonce, opaque, target in (
+            (text, "r", "n", "o", "/x"),
+            ("a", text, "n", "o", "/x"),
+            ("a", "r", text, "o", "/x"),
+            ("a", "r", "n", text, "/x"),
+            ("a", "r", "n", "o", "/x?" + text),
+        ):
+            digest = Digest(name, "b")
+            given = [escaped if v == text else v for v in (realm, nonce, opaque)]
+            challenge = 'Digest realm="%s", nonce="%s", opaque="%s", algorithm=MD5' % tuple(given)
+            digest.take(challenge.encode(), URL)
+            found = fields_of(digest.header(target))
+            assert found["username"] == name and found["realm"] == realm
+            assert found["nonce"] == nonce and found["opaque"] == opaque
+            assert found["uri"] == target and found["algorithm"] == "MD5"
+            expected = of(of("%s:%s:b" % (name, realm)) + ":%s:" % nonce + of("GET:" + target))
+            assert found["response"] == expected
+
+
+def test_only_known_algorithms_are_named():
+    for algorithm in ("MD5-sess-sess", "-sessMD5", "", "MD5, X=1", "MD5;x", "SHA-256-"):
+        refused(('Digest nonce="n", algorithm="%s"' % algorithm).encode())
+    for algorithm in ("md5", "MD5-SESS", "sha-256", "Sha-256-Sess"):
+        digest = Digest("a", "b")
+        digest.take(('Digest nonce="n", qop=auth, algorithm="%s"' % algorithm).encode(), URL)
+        assert fields_of(digest.header("/"))["algorithm"] == algorithm
+
+
 def test_arguments():
     for auth in (("a",), ("a", "b", "basic"), ("a", "b", "c", "d")):
         assert "auth: expected" in str(raises(ValueError, Download, URL, auth=auth))

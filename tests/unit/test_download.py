@@ -771,6 +771,9 @@ def test_header_injection_is_refused():
         {"X": "a\r\nY: b"},
         {"X": "a\nY: b"},
         {"X": "a\r"},
+        {"X": "a\0"},
+        {"X": "\x1b[1m"},
+        {"X": "a\x7f"},
         {"X\r\nY": "a"},
         {"X: y": "a"},
         {"X Y": "a"},
@@ -785,6 +788,12 @@ def test_header_injection_is_refused():
         {"If-Range": '"a"'},
     ):
         raises(ValueError, download, headers=headers)
+
+
+def test_header_values_that_are_not_ascii():
+    net = use(Net(whole()))
+    fetch(download(headers={"X-A": "Grüße\t漢"}))
+    assert "X-A: Grüße\t漢\r\n".encode() in net.sent[0]
 
 
 def test_hook_sees_each_request_and_may_add_to_it():
