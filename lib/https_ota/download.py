@@ -1,5 +1,6 @@
 # A file on a server, seen as one stream of bytes: redirects, ranges, identity, going on after a drop.
 
+import gc
 import time
 from errno import ETIMEDOUT
 
@@ -39,9 +40,10 @@ class Download:
     pin         SHA-256 of the server's certificate or of its public key, or several: see pin.pin_digests(); with
                 cadata both must hold, without it the pin is all that vouches for the server
     cert, key   this board's own certificate and private key (PEM or DER), where the server asks for one
-    headers     dict of further request headers; dropped when a redirect leads to another host
-    auth        (name, password) for HTTP Basic, (name, password, "digest") for HTTP Digest; dropped likewise
-    http_hook   called with a Request before each request is sent
+    headers     dict of further request headers
+    auth        (name, password) for HTTP Basic, (name, password, "digest") for HTTP Digest
+                cert, key, headers and auth go to the URL's own scheme, host and port only, redirect or not
+    http_hook   called with a Request before each request is sent, whatever the host
     request_size  bytes per ranged request; 0 is one plain GET; None picks what suits the TLS buffer
     timeout_s   seconds that the network may be silent
     stall_s     seconds without a single new byte of the file after which it gives up; until then it reconnects
@@ -120,6 +122,7 @@ class Download:
 
             self._digest = self._first_digest = Digest(auth[0], auth[1])
         self._trust = (cadata, insecure or (cadata is None and pin is not None), cert, key)
+        self._home = self.origin[:3]  # where secrets may go
         self._insecure = insecure
         self._context = None
         self._timeout_s = timeout_s
@@ -274,9 +277,9 @@ class Download:
         """Ask at the first URL again; False when that is where we are."""
         if self.url == self._first_url:
             return False
-        self._go(
-            self._first_url, parse_url(self._first_url), self._first_headers, self._first_digest
-        )
+        self._go(self._first_url, parse_url(self._first_url))
+        self._headers = self._first_headers
+        self._digest = self._first_digest
         return True
 
     # -- requests -----------------------------------------------------------------------------------
@@ -368,8 +371,12 @@ class Download:
         if tls and self._context is None:
             from .trust import context
 
-            self._context = context(*self._trust)
-            self._trust = None  # parsed: the caller's data need not stay in memory
+            cadata, insecure, cert, key = self._trust
+            if cert is None:
+                self._trust = None  # parsed: the caller's data need not stay in memory
+            elif self.origin[:3] != self._home:
+                cert = key = None
+            self._context = context(cadata, insecure, cert, key)
         self._conn = self.connection(
             host,
             port,
@@ -532,22 +539,23 @@ class Download:
             raise OTAError(OTAError.REDIRECT, "Location can't be used: %s" % e)
         if self.origin[0] and not origin[0]:
             raise OTAError(OTAError.REDIRECT, "refused to go from https to http://%s" % origin[1])
-        # Secrets stay with the host they were given for.
-        if origin[:3] == self.origin[:3]:
-            self._go(url, origin, self._headers, self._digest)
-        else:
-            self._go(url, origin, {}, None)
+        self._go(url, origin)
+        if origin[:3] != self._home:
+            # Secrets stay with the host they were given for, and nobody else sends them there.
+            self._headers = {}
+            self._digest = None
         if self.event:
             self.event(_REDIRECT, origin[1])
 
-    def _go(self, url, origin, headers, digest):
+    def _go(self, url, origin):
         moved = origin[:3] != self.origin[:3]
         self.url = url
         self.origin = origin
-        self._headers = headers
-        self._digest = digest
         self._head = None
         if moved:
+            if self._trust is not None and self._context is not None:
+                self._context = None  # with or without the client's certificate
+                gc.collect()  # one at a time
             self._choose_size()
 
     # -- bytes --------------------------------------------------------------------------------------

@@ -183,8 +183,8 @@ def update_from(
         image_keys = decision.keys
     if parse_url(decision.url)[:3] != parse_url(url)[:3]:
         # Secrets stay with the host they were given for.
-        options.pop("headers", None)
-        options.pop("auth", None)
+        for name in ("headers", "auth", "cert", "key"):
+            options.pop(name, None)
     return update(
         decision.url,
         size=decision.size,

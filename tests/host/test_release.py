@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 
+import certs
 import encfiles
 import images
 import keyfiles
@@ -97,6 +98,30 @@ def test_release_reaches_a_board(any_board, fleet, nginx, kind):
         code("update_from", url, **options) + "print(d)"
     )
     assert any_board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
+
+
+def test_client_certificate_is_for_the_manifest_and_its_signature(any_board, fleet, www, root):
+    """The images lie on another server, which would take it."""
+    devices = certs.root(name="Devices")
+    device = devices.client()
+    fleet.publish(1, "2.0.0")
+    nosy = "ssl_verify_client optional_no_ca; if ($ssl_client_raw_cert) { return 400; }"
+    nosy += " if ($http_x_key) { return 400; } if ($http_authorization) { return 400; }"
+    with (
+        servers.Nginx(www, root.server(), lines=nosy) as store,
+        servers.Nginx(www, root.server(), client_ca=devices.pem) as first,
+    ):
+        manifest = json.loads(fleet.manifest.read_bytes())
+        manifest["files"][0]["url"] = store.url("app.bin")
+        fleet.manifest.write_bytes(json.dumps(manifest).encode())
+        key = load_pem_private_key(fleet.keys.private("p256").read_bytes(), None)
+        signature = sbv2.sign_data(fleet.manifest.read_bytes(), [key])
+        fleet.manifest.with_name("m.json.sig").write_bytes(signature)
+        options = fleet.options(cert=device.pem, key=device.key_pem, headers={"X-Key": "k"})
+        options["auth"] = ("a", "b")
+        any_board.run(code("update_from", first.url("m.json"), **options) + "assert d")
+        assert {r.path for r in first.requests()} == {"/m.json", "/m.json.sig"}
+    assert any_board.running()[0] == "2.0.0"
 
 
 def test_board_follows_one_release_after_the_other(any_board, fleet, nginx):

@@ -122,6 +122,39 @@ def test_client_certificate_missing(board, www, root):
     assert " answered 400 " in message
 
 
+# A server that asks for a certificate, and answers 400 to those who show one.
+ANONYMOUS = "ssl_verify_client optional_no_ca; if ($ssl_client_raw_cert) { return 400; }"
+
+
+@pytest.fixture
+def device():
+    """A client certificate and the root that made it."""
+    made = certs.root(name="Devices")
+    return made.client(), made.pem
+
+
+@pytest.mark.parametrize("aio", [False, True], ids=["blocking", "asyncio"])
+def test_client_certificate_stays_with_its_origin(any_board, www, root, device, aio):
+    """A redirect leads to a server that would take it, and back to the first when the link has expired."""
+    client, ca = device
+    once = "if ($http_range ~ bytes=[1-3]....-) { set $late 1; } if ($args = 1) { set $late 0; }"
+    lines = f"{ANONYMOUS} set $late 0; {once} if ($late = 1) {{ return 403; }}"
+    with servers.Nginx(www, root.server(), lines=lines) as other:
+        # The second link is good to the end.
+        url = other.url("app.bin")
+        away = {
+            "/": f"set $n 0; if ($http_range ~ bytes=[1-9]....-) {{ set $n 1; }} return 302 {url}?$n;"
+        }
+        with servers.Nginx(www, root.server(), client_ca=ca, locations=away) as first:
+            any_board.update(
+                first.url("x"), cert=client.pem, key=client.key_pem, request_size=3000, aio=aio
+            )
+            assert [r.status for r in first.requests()] == [302, 302]
+        statuses = [r.status for r in other.requests()]
+        assert statuses.count(403) == 1 and 400 not in statuses
+    assert any_board.running().version == "2.0.0"
+
+
 def test_the_4k_buffer_names_the_way_out(nginx, any_board):
     """One plain GET into a 4 KiB buffer cannot work with nginx's records of 16 KiB."""
     if any_board.interpreter.parent.name == "sim":

@@ -124,12 +124,26 @@ def use(net):
 
 
 def use_tls(net):
-    """As use(), and let https:// be served in plain text; what to trust is left in net.trust."""
+    """As use(), and let https:// be served in plain text; what to trust is left in net.trust.
+
+    net.shown gets (host, client certificate) of each handshake.
+    """
     import https_ota.trust
 
-    def context(*args):
-        net.trust = args
-        return net
+    net.shown = []
+
+    class Context:
+        def __init__(self, cert):
+            self.cert = cert
+
+        def wrap_socket(self, raw, server_hostname, **options):
+            net.shown.append((server_hostname, self.cert))
+            return net.wrap_socket(raw, server_hostname, **options)
+
+    def context(cadata, insecure, cert, key):
+        assert (cert is None) == (key is None)
+        net.trust = cadata, insecure, cert, key
+        return Context(cert)
 
     https_ota.trust.context = context
     return use(net)

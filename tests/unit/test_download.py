@@ -688,10 +688,84 @@ def test_tls_verifies_the_host_of_the_url():
     assert net.trust == ("CA", False, "C", "K")
 
 
+SECRETS = {"headers": {"X-Key": "k"}, "auth": ("n", "p")}
+
+
+def secrets(*answers, url="https://host/fw.bin", **options):
+    """Download with all kinds of secrets; return (host, whether the certificate was there, and the rest) of each connection."""
+    net = use_tls(Net(*answers))
+    source = Download(url, cadata="CA", cert="C", key="K", **SECRETS, **options)
+    assert fetch(source) == FILE
+    source.close()
+    assert net.open == 0
+    rest = []
+    for sent in net.sent:
+        requests = sent.decode().split("\r\n\r\n")[:-1]
+        rest.append(["X-Key: k" in r and "Authorization: Basic" in r for r in requests])
+        assert all(("X-Key" in r) == ("Authorization" in r) for r in requests)
+    return [(host, cert == "C", r) for (host, cert), r in zip(net.shown, rest)]
+
+
+def test_secrets_stay_with_their_origin():
+    yes, no = (True, [True]), (False, [False])
+    assert secrets(whole()) == [("host",) + yes]
+    for there, host, goes in (
+        (b"https://host/x", "host", yes),
+        (b"https://host:443/x", "host", yes),
+        (b"https://other/x", "other", no),
+        (b"https://host:8443/x", "host", no),
+        (b"https://host.example/x", "host.example", no),
+    ):
+        assert secrets(moved(there), whole()) == [("host",) + yes, (host,) + goes], there
+
+
+def test_secrets_wait_at_home():
+    """From the first origin to others, and back to it: by a redirect, and as a link has expired.
+
+    There the server asks for the certificate; the rest another server can't make this one send.
+    """
+    yes, no = (True, [True]), (False, [False])
+    there, back = moved(b"https://b/x"), moved(b"https://host/y")
+    assert secrets(there, moved(b"https://c/x"), back, whole()) == [
+        ("host",) + yes,
+        ("b",) + no,
+        ("c",) + no,
+        ("host", True, [False]),
+    ]
+    expired = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    assert secrets(there, expired, there, whole()) == [
+        ("host",) + yes,
+        ("b",) + no,
+        ("host",) + yes,
+        ("b",) + no,
+    ]
+
+
+def test_secrets_after_a_drop():
+    """The connections that go on are of the same kind."""
+    yes, no = (True, [True]), (False, [False])
+    cut = (whole()[:900], OSError(104))
+    assert secrets(cut, whole()) == [("host",) + yes, ("host",) + yes]
+    there = moved(b"https://b/x")
+    assert secrets(there, cut, whole()) == [("host",) + yes, ("b",) + no, ("b",) + no]
+
+
+def test_secrets_from_http():
+    """Given for http://, they don't go to https:// of the same name."""
+    net = use_tls(Net(moved(b"https://host/x"), whole()))
+    source = Download("http://host/fw.bin", insecure=True, cert="C", key="K", **SECRETS)
+    assert fetch(source) == FILE
+    assert (
+        net.shown == [("host", None)] and b"X-Key" in net.sent[0] and b"X-Key" not in net.sent[1]
+    )
+
+
 def test_trust_is_given_once():
     net = use_tls(Net(moved(b"https://cdn/x"), whole()))
-    fetch(Download("https://host/x", cadata="CA"))
+    source = Download("https://host/x", cadata="CA")
+    fetch(source)
     assert net.names == ["host", "cdn"]
+    assert source._trust is None  # parsed: it need not stay in memory
 
 
 def test_no_verification_must_be_said():
