@@ -485,7 +485,10 @@ class Download:
         if self.content_checked:
             return True
         if conn.etag and self._etag:
-            return conn.etag == self._etag
+            # Apache calls a file's ETag weak for its first second.
+            return conn.etag == self._etag or (
+                conn.etag.replace(b"EW/", b"E") == self._etag.replace(b"EW/", b"E")
+            )
         if conn.modified and self._modified:
             # A date is weak: with it goes the length, which is compared besides.
             sized = self.status == 206 or conn.length >= 0 or self.total is None

@@ -229,6 +229,72 @@ def test_line_that_belongs_to_none():
         assert body(conn) == BODY and conn.ready()
 
 
+def test_compressed_pages_of_errors_and_redirects():
+    for status in (301, 302, 404, 429, 503, 522):
+        head = (
+            b"HTTP/1.1 %d x\r\nContent-Encoding: gzip\r\nLocation: /x\r\nContent-Length: 3\r\n\r\n"
+        )
+        conn = connection(head % status + b"\x1f\x8b\x08")
+        assert conn.response() == status
+        assert body(conn) == b"\x1f\x8b\x08" and conn.ready()
+
+
+def test_odd_heads_that_come_byte_by_byte():
+    """As nonblocking.py reads them: between two bytes there is nothing, and the call is made again."""
+
+    class Later(Exception):
+        pass
+
+    class Dripping:
+        def __init__(self, sock):
+            self.sock = sock
+            self.wait = False
+
+        def readinto(self, buf, n=None):
+            self.wait = not self.wait
+            if self.wait:
+                return None
+            return self.sock.readinto(buf, 1)
+
+        def close(self):
+            pass
+
+    def wait(to_write):
+        raise Later
+
+    def patiently(function, *args):
+        while True:
+            try:
+                return function(*args)
+            except Later:
+                pass
+
+    for seed in range(200):
+        dice = Dice(seed)
+        stream = b""
+        expected = []
+        keep = True
+        while keep and len(expected) < 3:
+            status = dice.of(200, 206)
+            one, keep = response(dice, status, dice.of("length", "chunks"))
+            stream += one
+            expected.append((status, keep))
+        conn = connection(stream)
+        conn._sock = Dripping(conn._sock)
+        conn._wait = wait
+        buf = bytearray(33)
+        for status, keep in expected:
+            assert patiently(conn.response) == status
+            data = b""
+            while True:
+                n = patiently(conn.readinto, buf)
+                if not n:
+                    break
+                data += buf[:n]
+            assert data == (BODY if status == 200 else BODY[5:25]), seed
+            assert conn.ready() == keep
+
+
 # -- what is not clear
 
 BAD_LINES = (

@@ -254,6 +254,8 @@ def test_parts_without_a_validator():
         (BOTH, lines(b'"\xff"')),
         (BOTH, lines(b'"' + b"x" * 300 + b'"')),
         (BOTH, lines(b"")),
+        (lines(b'W/"a"'), lines(b'"a"')),  # Apache, while the file is young
+        (lines(b'"a"'), lines(b'W/"a"')),
     ):
         data, changes, _ = fetch(part(0, 999, first) + part(1000, 1999, second))
         assert data == FILE and changes == 0, (first, second)
@@ -280,6 +282,7 @@ def test_differences_are_found():
         (lines(b'"a"'), lines(b'"b"')),
         (lines(b'W/"a"'), lines(b'W/"b"')),
         (lines(b"0x8D"), lines(b"0x8E")),
+        (lines(b'W/"a"'), lines(b'"b"')),
         (lines(None, OLD), lines(None, NEW)),
         (lines(None, OLD), lines(b'"a"', NEW)),
     ):
