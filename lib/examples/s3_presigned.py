@@ -38,10 +38,10 @@ def update():
                     session.finish()
                 return info
         except https_ota.OTAError as e:
-            if not left or session.status_code not in (403, 410):
+            if not left or session.status_code not in (400, 401, 403, 404, 410):
                 raise
             # It has expired, on a slow link even midway. What has come stays: a download is known by its URL without
-            # the query, which is all that differs in the new one.
+            # the signature, which is all that differs in the new one.
             print("expired:", e)
 
 

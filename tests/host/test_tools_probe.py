@@ -171,6 +171,31 @@ def test_small_file_in_chunks(root):
     assert report.plain.record == len(head + body)
 
 
+@pytest.mark.parametrize(
+    ("before", "lines"),
+    [
+        (b"\r\n", b"Content-Length: 5"),
+        (b"", b"Content-Length : 5"),
+        (b"", b"Content-Length: 5, 5\r\nContent-Length: 5"),
+        (b"", b"Content-Length:\r\n\t5 "),
+        (b"", b"no header\r\n: x\r\nA B: c\r\n\xff: x\r\nContent-Length: 5"),
+        (b"", b" of no line\r\nContent-Length: 5\r\nTransfer-Encoding: Identity "),
+    ],
+)
+def test_odd_heads_that_a_device_reads(root, before, lines):
+    answer = before + b"HTTP/1.1 200 OK\r\n" + lines + b'\r\nETag: "x"\r\n\r\nabcde'
+    with servers.ScriptServer(root.server(), *replies(answer)) as server:
+        report = look(server, root)
+    assert (report.size, report.etag, report.plain.body) == (5, "strong", 5)
+
+
+@pytest.mark.parametrize("said", [b"Bytes 0-0/1", b"bytes=0-0/1", b"bytes  0 - 0 / 1"])
+def test_odd_ranges_that_a_device_reads(root, said):
+    part = b"HTTP/1.1 206 P\r\nContent-Length: 1\r\nContent-Range: " + said + b"\r\n\r\nx"
+    with servers.ScriptServer(root.server(), *replies(part)) as server:
+        assert look(server, root).ranges
+
+
 def test_many_headers(root):
     head = b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 2000 + b"Content-Length: 0\r\n\r\n"
     with servers.ScriptServer(root.server(), *replies(head)) as server:
@@ -448,6 +473,15 @@ def test_no_answer(root):
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 3000 + b"\r\n", "head of the answer is longer"),
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 33000, "a line of more than 16384 bytes"),
         (b"HTTP/1.1 206 Part\r\nContent-Length: 0\r\n\r\n", "give the device request_size=0"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n", "expected one number, got '5, 6'"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length : 6\r\n\r\n", "one number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "expected one number, got '-1'"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length 5\r\n\r\n", "expected 'name: value' in the head"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "chunked or none"),
+        (
+            b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/*\r\nContent-Length: 1\r\n\r\nx",
+            "give the device request_size=0",
+        ),
     ],
 )
 def test_answers_that_are_refused(root, answer, words):

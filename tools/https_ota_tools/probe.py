@@ -1,6 +1,7 @@
 """`probe`: what a server sends, and what TLS buffer and request size the device needs for it."""
 
 import argparse
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ MARGIN = 64
 PLAIN_LIMIT = 65536
 # request_size is rounded down to a multiple of this.
 _STEP = 128
+# As the device reads it.
+_RANGE = re.compile(r"bytes[\s=]*0+\s*-\s*\d+\s*/\s*\d+", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def show(report: Report, console: Console) -> None:
 
 def _check_range(url: web.Url, reply: web.Reply) -> None:
     said = reply.headers.get("Content-Range", "")
-    if reply.status != 206 or not said.startswith("bytes 0-") or not said.rpartition("/")[2]:
+    if reply.status != 206 or not _RANGE.match(said):
         raise ToolError(
             f"{url} was asked for bytes 0-{reply.asked - 1} and answers {reply.status} with "
             f"Content-Range {said!r}: give the device request_size=0"

@@ -6,7 +6,7 @@ import http.client
 import re
 import ssl
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -23,6 +23,7 @@ _VERSION = re.compile(rb"HTTP/1\.\d")
 _STATUS = re.compile(rb"[1-5]\d\d")
 # 15 digits are more than enough.
 _LENGTH = re.compile(r"\d{1,15}", re.ASCII)
+_NAME = re.compile(rb"[!-9;-~]+")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -294,14 +295,15 @@ def _read(stream: _Stream, connection: tls.Connection, asked: int, limit: int) -
         if status >= 200:
             break
     head = stream.taken
-    coding = headers.get("Transfer-Encoding", "").lower()
-    digits = headers.get("Content-Length", "").strip()
-    length = int(digits) if _LENGTH.fullmatch(digits) else None
+    codings = {value.strip().lower() for value in headers.get_all("Transfer-Encoding", [])}
+    if codings - {"chunked", "identity"}:
+        raise ToolError(f"Transfer-Encoding: expected chunked or none, got {', '.join(codings)}")
+    length = _length(headers)
     said = headers.get("Connection", "").lower()
     keep = "close" not in said and (version != "HTTP/1.0" or "keep-alive" in said)
     if status in {204, 304}:
         complete = True
-    elif coding == "chunked":
+    elif "chunked" in codings:
         complete = _skip_chunks(stream, limit)
     elif length is not None:
         complete = length <= limit
@@ -316,7 +318,8 @@ def _read(stream: _Stream, connection: tls.Connection, asked: int, limit: int) -
 
 
 def _read_head(stream: _Stream) -> tuple[str, int, http.client.HTTPMessage]:
-    words = stream.line().split(None, 2)
+    while not (words := stream.line().split(None, 2)) and stream.taken <= MAX_HEAD:
+        pass  # some servers end a body with an empty line
     if len(words) < 2 or not _VERSION.fullmatch(words[0]) or not _STATUS.fullmatch(words[1]):
         first = b" ".join(words).strip()[:40].decode("ascii", "replace")
         raise ToolError(f"expected an answer in HTTP/1.1, got {first!r}")
@@ -326,8 +329,38 @@ def _read_head(stream: _Stream) -> tuple[str, int, http.client.HTTPMessage]:
         if stream.taken > MAX_HEAD:
             raise ToolError(f"the head of the answer is longer than {MAX_HEAD} bytes")
     parser = email.parser.Parser(_class=http.client.HTTPMessage)
-    headers = parser.parsestr(b"".join(lines).decode("latin-1"), headersonly=True)
+    headers = parser.parsestr(b"".join(_clear(lines)).decode("latin-1"), headersonly=True)
     return words[0].decode(), int(words[1]), headers
+
+
+def _clear(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that are headers, and their folds; Python's parser takes any other for the end of the head."""
+    good = False
+    for line in lines:
+        if line[:1] in b" \t":
+            if good:
+                yield line
+            continue
+        name, colon, value = line.partition(b":")
+        name = name.strip()
+        if not colon and name.lower().startswith((b"content-length", b"transfer-encoding")):
+            raise ToolError(
+                f"expected 'name: value' in the head, got {name[:40].decode('latin-1')!r}"
+            )
+        good = bool(colon and _NAME.fullmatch(name))
+        if good:
+            yield name + colon + value
+
+
+def _length(headers: http.client.HTTPMessage) -> int | None:
+    # Proxies write it twice, in two lines or one.
+    said = ",".join(headers.get_all("Content-Length", []))
+    if not said:
+        return None
+    values = [value.strip() for value in said.split(",")]
+    if not all(_LENGTH.fullmatch(value) for value in values) or len({*map(int, values)}) > 1:
+        raise ToolError(f"Content-Length: expected one number, got {said[:60]!r}")
+    return int(values[0])
 
 
 def _skip_chunks(stream: _Stream, limit: int) -> bool:
