@@ -126,7 +126,11 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
     encrypted = _get(file, "encrypted", bool, False)
     elf = _get(file, "elf_sha256", str, "")
     failed = failed is not None and elf != "" and equal(failed, _digest(elf))
-    url = join_url(base, _get(file, "url", str))
+    url = _get(file, "url", str)
+    for c in url:
+        if not "!" <= c <= "~":
+            raise _bad("url: %s must be percent-encoded", repr(url)[:80])
+    url = join_url(base, url)
     try:
         parse_url(url)
     except ValueError as e:

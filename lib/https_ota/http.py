@@ -26,7 +26,7 @@ _CHALLENGE = b"www-authenticate:"
 
 
 def parse_url(url):
-    """Split a URL into (tls, host, port, target); ValueError says what is wrong with it."""
+    """Split a URL into (tls, host, port, target), the host in lower case; ValueError says what is wrong with it."""
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     if scheme not in ("https", "http") or not rest:
@@ -36,12 +36,8 @@ def parse_url(url):
     for c in url:
         if not "!" <= c <= "~":
             raise ValueError("url: %r must be percent-encoded" % c)
-    rest = rest.split("#", 1)[0]
-    cut = len(rest)
-    for c in "/?":
-        i = rest.find(c)
-        if 0 <= i < cut:
-            cut = i
+    rest = rest[: _find(rest, "#")]
+    cut = _find(rest, "/?")
     netloc, target = rest[:cut], rest[cut:]
     if not target.startswith("/"):
         target = "/" + target
@@ -54,11 +50,20 @@ def parse_url(url):
     if colon > netloc.rfind("]"):
         host = netloc[:colon]
         digits = netloc[colon + 1 :]
-        if not digits.isdigit() or not 0 < int(digits) < 65536:
-            raise ValueError("url: %r is no port" % digits)
-        port = int(digits)
+        if digits:
+            if not digits.isdigit() or not 0 < int(digits) < 65536:
+                raise ValueError("url: %r is no port" % digits)
+            port = int(digits)
+    # Names are compared: in one spelling, and without the dot at the end, which no certificate has.
+    host = host.lower()
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+    elif host.endswith("."):
+        host = host[:-1]
+    if "%" in host and ":" not in host:
+        raise ValueError(
+            "url: %r is no host; other letters than ASCII's are written as xn--..." % host
+        )
     if not host:
         raise ValueError("url: no host in %r" % url.split("?", 1)[0])
     return tls, host, port, target
@@ -75,30 +80,71 @@ def identity(url):
 
 
 def join_url(base, location):
-    """The absolute URL of a Location header seen at `base` (RFC 3986, section 5.2)."""
-    if "://" in location.split("?", 1)[0]:
-        return location
+    """The absolute URL of a Location header seen at `base`, as browsers read it (RFC 3986, section 5.2; WHATWG's URL).
+
+    What must be percent-encoded is so in the result.
+    """
     scheme, _, rest = base.partition("://")
-    if location.startswith("//"):
-        return scheme + ":" + location
-    netloc, slash, path = rest.split("#", 1)[0].partition("/")
-    path = (slash + path).split("?", 1)[0]
-    if location.startswith("?"):
-        return scheme + "://" + netloc + (path or "/") + location
-    if not location.startswith("/"):
-        location = path.rsplit("/", 1)[0] + "/" + location
-    query = location.find("?")
-    end = len(location) if query < 0 else query
+    scheme = scheme.lower()
+    rest = rest[: _find(rest, "#")]
+    n = _find(rest, "/?")
+    netloc, path = rest[:n], rest[n:]
+    for c in "\t\r\n":
+        location = location.replace(c, "")
+    location = location.strip()
+    location = location[: _find(location, "#")]
+    n = _find(location, "?")
+    where, query = location[:n].replace("\\", "/"), location[n:]
+    name, colon, more = where.partition(":")
+    kind = name.lower()
+    if colon and kind in ("https", "http"):
+        where = more
+        if kind != scheme and not more.startswith("//"):
+            where = "//" + more.lstrip("/")
+        scheme = kind
+    elif more.startswith("//") and "/" not in name:
+        return location  # of another kind, which parse_url() will say
+    n = _find(path, "?")
+    if where.startswith("//"):
+        n = 2 + _find(where[2:], "/")
+        netloc, path = where[2:n], where[n:]
+    elif where.startswith("/"):
+        path = where
+    elif where:
+        path = path[: path.rfind("/", 0, n) + 1] + where
+    else:
+        query = query or path[n:]
+        path = path[:n]
     parts = []
-    for part in location[:end].split("/")[1:]:
+    part = ""
+    for piece in path.split("/")[1 if path.startswith("/") else 0 :]:
+        part = piece.lower().replace("%2e", ".")
         if part == "..":
             if parts:
                 parts.pop()
         elif part != ".":
-            parts.append(part)
-    if location[:end].endswith(("/.", "/..")):
+            parts.append(piece)
+    if part in (".", ".."):
         parts.append("")
-    return scheme + "://" + netloc + "/" + "/".join(parts) + location[end:]
+    path = _encode("/".join(parts), b'"<>^`{}')
+    return "%s://%s/%s%s" % (scheme, netloc, path, _encode(query, b"\"'<>"))
+
+
+def _find(text, marks):
+    """Where the first of these characters is, the length of the text if nowhere."""
+    n = len(text)
+    for c in marks:
+        i = text.find(c)
+        if 0 <= i < n:
+            n = i
+    return n
+
+
+def _encode(text, more):
+    """Percent-encode what can't be in a URL, and the characters `more`."""
+    return "".join(
+        chr(c) if 32 < c < 127 and c not in more else "%%%02X" % c for c in text.encode()
+    )
 
 
 class Connection:

@@ -1,6 +1,7 @@
 """Verified TLS: what is accepted, what is refused, and in which words."""
 
 import hashlib
+import shutil
 
 import certs
 import pytest
@@ -236,6 +237,38 @@ def test_secrets_stay_with_their_host(any_board, www, root):
         away = {"/": f"{need} return 302 {other.url('app.bin')};"}
         with servers.Nginx(www, root.server(), locations=away) as first:
             any_board.update(first.url("x"), auth=("a", "b"), headers={"X-Key": "k"})
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "HTTPS://LOCALHOST:{port}/new%20folder/%C3%BC.bin",
+        "//Localhost.:{port}/new folder/ü.bin",
+        "/new folder/./x/../ü.bin#part",
+        "\\new folder\\ü.bin",
+        "https:/new folder/ü.bin",
+    ],
+)
+def test_secrets_go_along_to_the_same_name(board, www, root, location):
+    """However it is spelt; and what a browser would encode is found."""
+    (www / "new folder").mkdir()
+    shutil.move(www / "app.bin", www / "new folder" / "ü.bin")
+    need = 'if ($http_authorization = "") { return 401; } if ($http_x_key != "k") { return 401; }'
+    hops = {}
+    with (
+        servers.Nginx(www, root.server(), locations={"/": need}) as server,
+        servers.RedirectServer(root.server(), hops) as first,
+    ):
+        hops["/x"] = location.format(port=first.port)
+        hops["/new%20folder/%C3%BC.bin"] = "/mirror/https://other/y"
+        hops["/mirror/https://other/y"] = "/last"
+        url = first.url("x").replace("localhost", "LocalHost")
+        message = board.refuse(url, auth=("a", "b"), headers={"X-Key": "k"})
+        assert "answered 404" in message and "/last" in message
+        assert all(b"X-Key" in r and b"Authorization" in r for r in first.requests)
+        hops["/last"] = server.url("new folder/ü.bin")
+        # Another port is another server.
+        assert "answered 401" in board.refuse(url, auth=("a", "b"), headers={"X-Key": "k"})
 
 
 def test_secrets_go_along_on_the_same_host(board, www, root):

@@ -311,6 +311,22 @@ def test_redirects(www, nginx, root):
     assert report.plain.status == 200
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["/new folder/ä.bin", "HTTPS://LOCALHOST.:{port}/new%20folder/ä.bin#x", "\\new folder/ä.bin"],
+)
+def test_redirects_are_read_as_the_device_does(www, root, location):
+    hops = {"/start": location, "/new%20folder/%C3%A4.bin": "/mirror/https://x/y"}
+    need = 'if ($http_x_key != "k") { return 401; }'
+    with servers.RedirectServer(root.server(), hops) as first:
+        hops["/start"] = location.format(port=first.port)
+        with servers.Nginx(www, root.server(), lines=need) as last:
+            hops["/mirror/https://x/y"] = last.url("app.bin")
+            report = look(first, root, "start", headers={"X-Key": "k"})
+        assert all(b"X-Key" in r for r in first.requests)
+    assert len(report.hops) == 4
+
+
 def test_a_redirect_may_need_the_largest_buffer(www, nginx, root):
     """The Location of a presigned URL, or a chain longer than that of the server with the file."""
     location = nginx.url("app.bin?" + "x" * 1900)

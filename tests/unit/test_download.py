@@ -605,9 +605,28 @@ def secret_headers(location, url=URL):
     return head_of(net.sent[1])[1]
 
 
+def test_redirect_to_what_must_be_encoded():
+    net = use(Net(moved("/new folder/fw é.bin?a b#x".encode()), whole()))
+    assert fetch(download()) == FILE
+    assert head_of(net.sent[1])[0] == "GET /new%20folder/fw%20%C3%A9.bin?a%20b HTTP/1.1"
+
+
 def test_same_host_keeps_the_headers():
-    for location in (b"/x", b"http://host/x", b"http://host:80/x"):
+    for location in (
+        b"/x",
+        b"http://host/x",
+        b"http://host:80/x",
+        b"http://HOST/x",
+        b"HTTP://Host./x",
+        b"//hOSt:/x",
+        b"\\\\host\\x",
+        b"/mirror/https://evil/x",
+        b"/a b?\xc3\xbc",
+        b"http:x",
+    ):
         seen = secret_headers(location)
+        assert seen["X-Token"] == "t" and seen["Authorization"] == "Basic bWU6c2VjcmV0"
+        seen = secret_headers(location, "http://HOST:80/fw.bin")
         assert seen["X-Token"] == "t" and seen["Authorization"] == "Basic bWU6c2VjcmV0"
 
 
@@ -617,6 +636,12 @@ def test_other_host_does_not_see_the_headers():
         b"//other/x",
         b"http://host:81/x",
         b"http://host.evil/x",
+        b"http://host..evil/x",
+        b"//other\\@host/x",
+        b"http:/\\other/x",
+        b"https:host/x",
+        b"http://xhost/x",
+        b"http://hos/x",
         b"https://host/x",
     ):
         seen = secret_headers(location)
@@ -661,7 +686,7 @@ def test_redirects_that_can_not_be_followed():
         b"http://",
         b"http:///x",
         b"http://me:pw@host/x",
-        b"/a b",
+        b"http://m\xc3\xbc.example/x",
         b"http://host:0/",
     ):
         use(Net(moved(location), whole()))

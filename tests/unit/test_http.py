@@ -54,6 +54,12 @@ def test_urls_are_split():
         ("https://example.com/fw.bin#part", (True, "example.com", 443, "/fw.bin")),
         ("https://[2001:db8::1]:444/x", (True, "2001:db8::1", 444, "/x")),
         ("https://[2001:db8::1]/x", (True, "2001:db8::1", 443, "/x")),
+        ("https://[2001:DB8::A]:0444/x", (True, "2001:db8::a", 444, "/x")),
+        ("https://EXAMPLE.com:443/X", (True, "example.com", 443, "/X")),
+        ("https://Example.Com./x", (True, "example.com", 443, "/x")),
+        ("https://example.com:/x", (True, "example.com", 443, "/x")),
+        ("https://10.0.0.1./x", (True, "10.0.0.1", 443, "/x")),
+        ("https://a_b.example/x?y#z?#", (True, "a_b.example", 443, "/x?y")),
     ):
         assert parse_url(url) == parts, url
 
@@ -64,6 +70,11 @@ def test_bad_urls_are_refused():
         ("host/x", "https://host/path"),
         ("https://", "https://host/path"),
         ("https:///x", "no host"),
+        ("https://./x", "no host"),
+        ("https://:443/x", "no host"),
+        ("https://m%c3%bc.example/x", "xn--"),
+        ("https://host:-1/x", "port"),
+        ("https://host:4 4/x", "percent"),
         ("https://host:0/x", "port"),
         ("https://host:x/", "port"),
         ("https://host:99999/", "port"),
@@ -103,8 +114,106 @@ def test_locations_are_joined():
         ("?z", "https://host:8443/a/b?z"),
         ("/x?u=https://other/", "https://host:8443/x?u=https://other/"),
         ("x?u=https://other/", "https://host:8443/a/x?u=https://other/"),
+        # A URL in a path: mirrors and caches have these.
+        ("/mirror/https://other/x", "https://host:8443/mirror/https://other/x"),
+        ("mirror/https://other/x", "https://host:8443/a/mirror/https://other/x"),
+        ("./https://other/x", "https://host:8443/a/https://other/x"),
+        ("https://other/m/http://x/y", "https://other/m/http://x/y"),
+        # What is no URL until it is encoded.
+        ("/a b", "https://host:8443/a%20b"),
+        ("/ä/漢?ü=ß", "https://host:8443/%C3%A4/%E6%BC%A2?%C3%BC=%C3%9F"),
+        ('/"<>^`{}|~', "https://host:8443/%22%3C%3E%5E%60%7B%7D|~"),
+        ("/x?\"'<>^`{}|\\", "https://host:8443/x?%22%27%3C%3E^`{}|\\"),
+        ("/100%25/%zz%", "https://host:8443/100%25/%zz%"),
+        ("/a\x7f\0b", "https://host:8443/a%7F%00b"),
+        # What browsers drop or turn round.
+        ("  /x\t", "https://host:8443/x"),
+        ("/x\ty\r\nz", "https://host:8443/xyz"),
+        ("/x#part", "https://host:8443/x"),
+        ("/x#a?b#c", "https://host:8443/x"),
+        ("/x?y#a", "https://host:8443/x?y"),
+        ("#a", "https://host:8443/a/b?q=1"),
+        ("", "https://host:8443/a/b?q=1"),
+        ("?", "https://host:8443/a/b?"),
+        ("\\x\\y", "https://host:8443/x/y"),
+        ("\\\\other\\x", "https://other/x"),
+        ("https:\\\\other\\x?a\\b", "https://other/x?a\\b"),
+        # Schemes in any case; one like that of the base may be followed by a path.
+        ("HTTPS://Other/X", "https://Other/X"),
+        ("hTTp://other", "http://other/"),
+        ("https:/x", "https://host:8443/x"),
+        ("https:c", "https://host:8443/a/c"),
+        ("http:other/x", "http://other/x"),
+        ("http:/other/x", "http://other/x"),
+        ("https://other?x", "https://other/?x"),
+        ("https://other#x", "https://other/"),
+        ("HTTPS:", "https://host:8443/a/b?q=1"),
+        # Names of files with a colon, which are no schemes that we know.
+        ("fw:v2.bin", "https://host:8443/a/fw:v2.bin"),
+        ("/fw:v2.bin", "https://host:8443/fw:v2.bin"),
+        ("?u=a:b//c", "https://host:8443/a/b?u=a:b//c"),
+        # Dots.
+        (".", "https://host:8443/a/"),
+        ("..", "https://host:8443/"),
+        ("/a/%2E/%2e%2E/b/.%2e/c", "https://host:8443/c"),
+        ("https://other/a/../b/./", "https://other/b/"),
+        ("/a//b/../c", "https://host:8443/a//c"),
+        ("/...", "https://host:8443/..."),
     ):
         assert join_url(base, location) == url, (location, join_url(base, location))
+
+
+def test_bases_of_any_kind():
+    for base, location, url in (
+        ("https://host", "x", "https://host/x"),
+        ("https://host", "?x", "https://host/?x"),
+        ("https://host?a/b", "x", "https://host/x"),
+        ("https://host?a/b", "", "https://host/?a/b"),
+        ("https://host/a#b/c", "x", "https://host/x"),
+        ("https://host/a?b=/c/d", "x", "https://host/x"),
+        ("HTTPS://Host/a/", "x", "https://Host/a/x"),
+        ("HTTPS://Host/a/", "https:x", "https://Host/a/x"),
+        ("http://host/a", "//other/x", "http://other/x"),
+        ("https://[::1]:44/a", "/x", "https://[::1]:44/x"),
+        ("https://host/m/https://other/a", "x", "https://host/m/https://other/x"),
+    ):
+        assert join_url(base, location) == url, (base, location, join_url(base, location))
+
+
+def test_other_schemes_lead_nowhere():
+    for location in (
+        "ftp://other/x",
+        "data://x",
+        "FTP://host/x",
+        "://x",
+        "ws://host/x#y",
+        # Nor does an empty host.
+        "///other/x",
+        "https:////other/x",
+        "https://",
+        "//",
+    ):
+        raises(ValueError, parse_url, join_url("https://host/a", location))
+
+
+def test_what_a_location_comes_to_can_be_parsed_or_is_refused():
+    """Any bytes: it is a URL of characters that may be in a request line, or a ValueError."""
+    x = 7
+    letters = "aZ0/:.?#%\\@[] \t\r\n\0\x7f\"'é漢https://http:"
+    for _ in range(3000):
+        text = ""
+        for _ in range(x % 13):
+            x = (x * 1103515 + 12345) & 0xFFFFFFF
+            text += letters[(x >> 8) % len(letters)]
+        x = (x * 1103515 + 12345) & 0xFFFFFFF
+        url = join_url("https://host/a/b?c", text)
+        try:
+            _, host, _, target = parse_url(url)
+        except ValueError:
+            continue
+        assert target.startswith("/") and host == host.lower()
+        assert all("!" <= c <= "~" for c in host + target), (text, url)
+        assert join_url("https://x/", url) == url, (text, url)
 
 
 # -- heads

@@ -119,7 +119,12 @@ def parse(url: str) -> Url:
         raise ToolError(f"expected https://host/path, got {shown}")
     if "@" in parts.netloc:
         raise ToolError("name and password belong into --auth, not into the URL")
-    return Url(parts.hostname, 443 if port is None else port, parts.path or "/", parts.query)
+    return Url(
+        parts.hostname.removesuffix("."),
+        443 if port is None else port,
+        parts.path or "/",
+        parts.query,
+    )
 
 
 class Client:
@@ -236,11 +241,22 @@ def _redirected(url: Url, reply: Reply) -> Url:
         raise ToolError(
             f"{url} redirects to a URL of {len(location)} bytes, the device takes {MAX_LOCATION}"
         )
-    joined = urllib.parse.urljoin(f"https://{url.origin}{url.target}", location)
-    if joined.startswith("http://"):
+    joined = urllib.parse.urljoin(f"https://{url.origin}{url.target}", _encoded(location))
+    if joined.lower().startswith("http://"):
         host = urllib.parse.urlsplit(joined).netloc
         raise ToolError(f"{url} redirects from https to http://{host}, which the device refuses")
     return parse(joined)
+
+
+def _encoded(location: str) -> str:
+    """Return a Location as browsers and the device read it: without what they drop, with all encoded that must be."""
+    raw = location.strip().translate(dict.fromkeys(b"\t\r\n"))
+    path, mark, query = raw.partition("#")[0].partition("?")
+    path = path.replace("\\", "/")
+    # The head was read byte by byte.
+    return urllib.parse.quote(
+        f"{path}{mark}{query}".encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]\\|~"
+    )
 
 
 class _Silent(ToolError):
