@@ -65,6 +65,19 @@ def test_package_json_lists_the_package():
     assert package["urls"] == [[f"https_ota/{name}", f"lib/https_ota/{name}"] for name in MODULES]
 
 
+def test_the_names_are_those_of_the_modules():
+    """All modules but those that are there at once; what they offer is in them."""
+    text = re.search(r"_NAMES = (\(.*?\n\))", (LIB / "names.py").read_text(), re.DOTALL)[1]
+    text = ast.literal_eval(text)
+    groups = [group.split() for group in text.split("|") if group]
+    modules = {name.removesuffix(".py") for name in MODULES} - {"__init__", "confirm", "names"}
+    assert {group[0] for group in groups} == modules
+    for home, *names in groups:
+        source = ast.parse((LIB / f"{home}.py").read_text()).body
+        there = {n.name for n in source if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+        assert there >= set(names), home
+
+
 def test_one_version_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     version = project["project"]["version"]

@@ -29,10 +29,39 @@ def test_confirming_loads_nothing_more():
     ]
 
 
+def names():
+    """(module, name) of all that the package offers, and (module, None) for each module."""
+    return [(home, name) for home, *rest in tables() for name in rest + [None]]
+
+
+def tables():
+    text = loaded_names()._NAMES
+    return [group.split() for group in text.split("|") if group]
+
+
+def loaded_names():
+    """The module with the names, which is not kept among the others."""
+    found = __import__("https_ota.names", None, None, ("find",))
+    del sys.modules["https_ota.names"]
+    return found
+
+
 def test_each_name_is_there():
-    for name, home in https_ota._HOME.items():
-        value = getattr(https_ota, name)
-        assert value is getattr(sys.modules["https_ota." + home], name), name
+    for home, name in names():
+        value = getattr(https_ota, name or home)
+        if name == "OTAError":
+            assert value is sys.modules["https_ota.errors"].OTAError
+        elif name:
+            assert callable(value), name
+
+
+def test_each_name_is_what_its_module_has_once_that_is_loaded():
+    for home, name in names():
+        module = __import__("https_ota." + home, None, None, ("_",))
+        if name and name != home:
+            assert getattr(https_ota, name) is getattr(module, name), name
+        elif home not in ("status", "install"):
+            assert getattr(https_ota, home) is module, home
 
 
 def test_each_name_is_loaded_once():
@@ -41,9 +70,75 @@ def test_each_name_is_loaded_once():
     assert https_ota.OTAError is first
 
 
+# What the REPL asks for loads nothing. dir() and TAB ask for each name that the interpreter knows.
+
+
+def everything(package):
+    """Let the interpreter know all names."""
+    for group in tables():
+        for name in group:
+            hasattr(object(), name)
+
+
+def test_dir_loads_nothing():
+    def ask(package):
+        everything(package)
+        listed = dir(package)
+        for name in ("update", "OTA", "OTAError", "status", "aio", "confirm", "VALID"):
+            assert name in listed, name
+        # And once more, after which all is as before.
+        assert dir(package) == listed
+
+    assert loaded_by(ask) == ["https_ota", "https_ota.confirm"]
+
+
+def test_dir_and_then_an_error_to_catch():
+    def ask(package):
+        everything(package)
+        for _ in range(3):
+            dir(package)
+        try:
+            raise package.OTAError(package.OTAError.STATE, "x")
+        except package.OTAError as e:
+            assert e.code == 1
+
+    assert loaded_by(ask) == ["https_ota", "https_ota.confirm", "https_ota.errors"]
+
+
+def test_help_loads_nothing():
+    assert loaded_by(lambda package: help(package)) == ["https_ota", "https_ota.confirm"]
+
+
+def test_asking_whether_a_name_is_there_loads_nothing():
+    offered = names()
+
+    def ask(package):
+        for home, name in offered:
+            if name != "OTAError":
+                assert hasattr(package, name or home)
+
+    assert loaded_by(ask) == ["https_ota", "https_ota.confirm"]
+
+
+def test_what_stands_in_does_its_work():
+    def use(package):
+        update, aio, events, OTA = package.update, package.aio, package.events, package.OTA
+        assert events.WRITE_FLASH == 6
+        assert callable(aio.update)
+        raises(TypeError, update)
+        assert raises(TypeError, OTA, "https://h/", cafile="x").args[0].startswith("no option")
+        # Once it is there it is the real thing.
+        assert package.OTA is sys.modules["https_ota.ota"].OTA
+        assert package.events is sys.modules["https_ota.events"]
+        assert package.ImageInfo is sys.modules["https_ota.image"].ImageInfo
+        assert isinstance(package.running_info(), package.ImageInfo)
+
+    loaded_by(use)
+
+
 def test_confirm_stays_a_function():
-    for name in https_ota._HOME:
-        getattr(https_ota, name)
+    for home, name in names():
+        getattr(https_ota, name or home)
     assert (
         callable(https_ota.confirm) and callable(https_ota.rollback) and callable(https_ota.state)
     )
@@ -58,7 +153,8 @@ def test_states_are_those_of_the_bootloader():
 def test_unknown_name():
     e = raises(AttributeError, getattr, https_ota, "nonsense")
     assert "nonsense" in str(e)
-    assert not hasattr(https_ota, "nonsense")
+    for name in ("nonsense", "", " ", "|", "ot", "TA", "_NAMES"):
+        assert not hasattr(https_ota, name), name
 
 
 def test_modules_can_be_imported_from_the_package():
