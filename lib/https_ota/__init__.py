@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
     # What finds the names takes this function's place, and is not listed as a module.
-    global __getattr__
-    from .names import find as __getattr__
+    from .names import find
 
     __import__("sys").modules.pop("https_ota.names")
-    return __getattr__(name)
+    globals()["__getattr__"] = find
+    return find(name)

@@ -74,13 +74,18 @@ def state():
 def confirm():
     """Keep the running firmware. True when it was on trial, False when there was nothing to confirm."""
     # In any other state the record that the firmware would mark may be another slot's, set to boot next.
-    on_trial = state() == PENDING_VERIFY
+    before = state()
+    on_trial = before == PENDING_VERIFY
     if on_trial:
         Partition.mark_app_valid_cancel_rollback()
-    if watch:
-        watch.confirmed()
-    if not on_trial:
-        return False
+    guarded = watch and watch.confirmed()
+    if on_trial or (guarded and before == VALID):
+        kept()
+    return on_trial
+
+
+def kept():
+    """What is to be done once the running firmware is confirmed, besides telling the bootloader."""
     from .outcome import confirmed
 
     confirmed()
@@ -91,7 +96,6 @@ def confirm():
         from .policy import raise_floor
 
         raise_floor(unpack("<I", word)[0])
-    return True
 
 
 def rollback(why="rollback"):

@@ -71,6 +71,21 @@ class Download:
         stall_s=120,
         deadline_s=None,
     ):
+        number = (int, float)
+        for name, value, fits in (
+            ("url", url, isinstance(url, str)),
+            ("headers", headers, not headers or hasattr(headers, "items")),
+            ("auth", auth, auth is None or isinstance(auth, (tuple, list))),
+            ("http_hook", http_hook, not http_hook or callable(http_hook)),
+            ("request_size", request_size, request_size is None or isinstance(request_size, int)),
+            ("timeout_s", timeout_s, isinstance(timeout_s, number)),
+            ("stall_s", stall_s, isinstance(stall_s, number)),
+            ("deadline_s", deadline_s, deadline_s is None or isinstance(deadline_s, number)),
+        ):
+            if not fits:
+                from .usage import refuse
+
+                refuse(name, value)
         if request_size and request_size < _MIN_REQUEST:
             raise ValueError(
                 "request_size: expected None, 0 or at least %d, got %r"

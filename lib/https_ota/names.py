@@ -11,7 +11,7 @@ _NAMES = (
     "|ota update OTA |errors OTAError |image ImageInfo |progress bar |slot running_info |trial guard "
     "|outcome last_result |policy newer_only same_project |encrypted EncryptedImage |data beside fetch together "
     "|status status |install install |usage help |release check update_from |decide Decision "
-    "|aio |chain |chip |crypt |digest |download |ec |ecies |events |explain |find |gcm |hot |http |nonblocking |pin "
+    "|aio |chain |chip |crypt |digest |download |ec |ecies |events |explain |find |gcm |hot |http |nonblocking |odd |pin "
     "|recover |request |resume |sha384 |sign |steps |trust |wrong "
 )
 
@@ -21,11 +21,17 @@ _passes = 0  # how often dir() or TAB is still to ask for OTAError
 class _Later:
     # Whatever was asked for, before it is loaded.
 
+    def __init__(self, name):
+        object.__setattr__(self, "_name", name)
+
     def __call__(self, *args, **options):
         return find(self._name, True)(*args, **options)
 
     def __getattr__(self, name):
         return getattr(find(self._name, True), name)
+
+    def __setattr__(self, name, value):
+        setattr(find(self._name, True), name, value)
 
 
 def find(name, now=False):
@@ -50,9 +56,7 @@ def find(name, now=False):
         else:
             now = True
     if not now and home not in sys.modules:
-        later = _Later()
-        later._name = name
-        return later
+        return _Later(name)
     value = __import__(home, None, None, (name,))
     if offered:
         value = getattr(value, name)

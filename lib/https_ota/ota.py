@@ -95,6 +95,22 @@ class OTA:
         wdt=None,
         **http,
     ):
+        # What would be found out late, or not in these words.
+        for name, value, fits in (
+            ("check", check, check is None or isinstance(check, (list, tuple)) or callable(check)),
+            ("event", event, not event or callable(event)),
+            ("progress", progress, not progress or callable(progress)),
+            ("size", size, not size or (isinstance(size, int) and size > 0)),
+            ("partition", partition, partition is None or isinstance(partition, str)),
+            ("staging", staging, staging in (None, True) or isinstance(staging, str)),
+            ("buffer", buffer, not isinstance(buffer, (int, float, str, bytes, list, tuple))),
+            ("wlan", wlan, wlan is None or hasattr(wlan, "config")),
+            ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
+        ):
+            if not fits:
+                from .usage import refuse
+
+                refuse(name, value)
         self._feed = wdt.feed if wdt else None
         if hasattr(url, "readinto"):
             if http:
@@ -592,13 +608,19 @@ class OTA:
 
 def to_digest(value):
     """The 32 bytes of a SHA-256 given as such or as 64 hex digits; None stays None. ValueError for anything else."""
+    found = value
     if isinstance(value, str):
         from binascii import unhexlify
 
-        value = unhexlify(value)
-    if value is not None and len(value) != 32:
-        raise ValueError("sha256: expected 32 bytes or 64 hex digits")
-    return value
+        try:
+            found = unhexlify(value)
+        except ValueError:
+            found = b""
+    if value is not None and (
+        not isinstance(found, (bytes, bytearray, memoryview)) or len(found) != 32
+    ):
+        raise ValueError("sha256: expected 32 bytes or 64 hex digits, got %r" % (value,))
+    return found
 
 
 def update(url, **options):

@@ -9,7 +9,7 @@ import time
 from esp32 import NVS, Partition
 from micropython import const
 
-from .confirm import PENDING_VERIFY, state
+from .confirm import PENDING_VERIFY, VALID, state
 
 # `from . import confirm` would give the function.
 _confirm = __import__("https_ota.confirm", None, None, ("state",))
@@ -30,7 +30,8 @@ def guard(seconds, wdt=None, *, starts=None, timer=None):
     wdt     a machine.WDT with a timeout of 2 s or more, fed from here until confirm(); from then on that is up to
             the application, as a watchdog can't be stopped
     starts  once a firmware, on trial or not, has started so many times without a confirm(), go back if there is
-            a firmware to go back to (at most 127). Wakes from deep sleep count during the trial only
+            a firmware to go back to (at most 127). Soft resets (Ctrl-D, mpremote) never count, wakes from deep sleep
+            during the trial only
     timer   number of the machine.Timer to use; None: the highest that the chip has. Not to be used by the
             application before confirm()
 
@@ -76,6 +77,11 @@ class _Watch:
             if self._feed:
                 self._feed()
             return
+        # Confirmed by the firmware's own function rather than by confirm(), which would have done this.
+        if _is_valid():
+            self.confirmed()
+            _confirm.kept()
+            return
         try:
             from .outcome import leaving
 
@@ -84,8 +90,7 @@ class _Watch:
             machine.reset()
 
     def count(self, most, on_trial):
-        # A wake goes on with what was started; but a trial must not last for ever.
-        if (machine.reset_cause() == machine.DEEPSLEEP_RESET and not on_trial) or self._nvs:
+        if self._nvs:
             return
         try:
             self._nvs = NVS("https_ota")
@@ -101,6 +106,11 @@ class _Watch:
         n = value - self._image
         if not 0 <= n <= _MOST_STARTS:
             n = 0
+        cause = machine.reset_cause()
+        # Ctrl-D and mpremote start MicroPython over, not the board. A wake goes on with what was started; but a trial
+        # must not last for ever.
+        if cause == machine.SOFT_RESET or (cause == machine.DEEPSLEEP_RESET and not on_trial):
+            return
         if n < most:
             self._set(n + 1)
             return
@@ -118,9 +128,12 @@ class _Watch:
             self._timer = None
 
     def confirmed(self):
+        """End the trial, and count anew; True when there was a trial."""
+        guarded = self._timer is not None
         self.end()
         if self._nvs is not None:
             self._set(0)
+        return guarded
 
     def _set(self, n):
         try:
@@ -128,6 +141,13 @@ class _Watch:
             self._nvs.commit()
         except OSError:
             pass  # full or worn out: the application starts all the same
+
+
+def _is_valid():
+    try:
+        return state() == VALID
+    except OSError:
+        return False
 
 
 def _timer(number):

@@ -55,6 +55,32 @@ def check_options(given):
             )
 
 
+_EXPECTED = {
+    "url": "https://host/path as str, or an object with readinto(buf)",
+    "check": "a function of the ImageInfo, or a list of these",
+    "event": "a function, called as event(number, value)",
+    "progress": "a function, called as progress(done, total)",
+    "http_hook": "a function of the Request",
+    "size": "a number of bytes",
+    "request_size": "a number of bytes, 0 or None",
+    "partition": "a label as str",
+    "staging": "a label as str, or True",
+    "buffer": "a bytearray",
+    "wlan": "a network.WLAN",
+    "wdt": "a machine.WDT",
+    "headers": "a dict",
+    "auth": "(name, password)",
+}
+
+
+def refuse(name, value):
+    """Raise TypeError, or ValueError for a number, for the value of an option that is none."""
+    kind = ValueError if isinstance(value, (int, float)) else TypeError
+    raise kind(
+        "%s: expected %s, got %r" % (name, _EXPECTED.get(name, "a number of seconds"), value)
+    )
+
+
 def _nearest(name, options):
     """The option that differs least, None when none is near."""
     best = None

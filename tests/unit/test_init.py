@@ -106,7 +106,7 @@ def test_dir_and_then_an_error_to_catch():
 
 
 def test_help_loads_nothing():
-    assert loaded_by(lambda package: help(package)) == ["https_ota", "https_ota.confirm"]
+    assert loaded_by(help) == ["https_ota", "https_ota.confirm"]
 
 
 def test_asking_whether_a_name_is_there_loads_nothing():
@@ -127,6 +127,8 @@ def test_what_stands_in_does_its_work():
         assert callable(aio.update)
         raises(TypeError, update)
         assert raises(TypeError, OTA, "https://h/", cafile="x").args[0].startswith("no option")
+        package.progress.something = 5
+        assert sys.modules["https_ota.progress"].something == 5
         # Once it is there it is the real thing.
         assert package.OTA is sys.modules["https_ota.ota"].OTA
         assert package.events is sys.modules["https_ota.events"]
@@ -153,7 +155,7 @@ def test_states_are_those_of_the_bootloader():
 def test_unknown_name():
     e = raises(AttributeError, getattr, https_ota, "nonsense")
     assert "nonsense" in str(e)
-    for name in ("nonsense", "", " ", "|", "ot", "TA", "_NAMES"):
+    for name in ("nonsense", "", " ", "|", "OT", "TA", "_NAMES"):
         assert not hasattr(https_ota, name), name
 
 

@@ -217,6 +217,47 @@ def test_the_reset_does_not_depend_on_the_record():
     outcome.leaving = leaving
 
 
+def test_confirmed_by_the_firmwares_own_function():
+    """It keeps the firmware, and ends in what confirm() would have done."""
+    chip = Chip()
+    dog = Dog()
+    on_trial()
+    NVS("https_ota").set_blob("failed", bytes(32))
+    guard(30, dog, starts=5)
+    assert starts() == 1
+    Partition.mark_app_valid_cancel_rollback()
+    assert chip.go_on(60000) is None
+    assert chip.callback is None and dog.fed == 59
+    assert starts() == 0 and state() == VALID
+    raises(OSError, NVS("https_ota").get_blob, "failed", bytearray(32))
+
+
+def test_confirmed_by_both():
+    chip = Chip()
+    on_trial()
+    NVS("https_ota").set_blob("failed", bytes(32))
+    guard(30)
+    Partition.mark_app_valid_cancel_rollback()
+    assert confirm() is False
+    assert chip.callback is None
+    raises(OSError, NVS("https_ota").get_blob, "failed", bytearray(32))
+
+
+def test_a_record_that_can_not_be_read_is_no_confirmation():
+    chip = Chip()
+    on_trial()
+    guard(30)
+
+    def failing():
+        raise OSError(5)
+
+    trial.state, before = failing, trial.state
+    try:
+        assert chip.go_on(60000) == 30000
+    finally:
+        trial.state = before
+
+
 # -- starts
 
 
@@ -268,6 +309,31 @@ def test_wakes_count_on_trial_only():
         start(chip, starts=3)
         assert starts() == n
     assert start(chip, starts=3)
+
+
+def test_soft_resets_do_not_count():
+    chip = Chip()
+    write("ota_1", image())
+    record(0, 2, VALID)
+    record(1, 3, VALID)
+    assert not start(chip, starts=3)
+    chip.cause = Chip.SOFT_RESET
+    assert [start(chip, starts=3) for _ in range(9)] == [False] * 9
+    assert starts() == 1
+    # But what comes after one may confirm.
+    confirm()
+    assert starts() == 0
+
+
+def test_soft_resets_do_not_count_on_trial():
+    chip = Chip()
+    on_trial()
+    assert not start(chip, starts=3)
+    chip.cause = Chip.SOFT_RESET
+    assert [start(chip, starts=3) for _ in range(9)] == [False] * 9
+    assert starts() == 1
+    chip.cause = Chip.WDT_RESET
+    assert [start(chip, starts=3) for _ in range(3)] == [False, False, True]
 
 
 def test_with_nothing_to_go_back_to_it_runs_on():

@@ -4,20 +4,25 @@ Signatures are judged by the keys in them, encrypted images by their header: who
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from https_ota_tools import encimg, files, image, output, sbv2
+from https_ota_tools.errors import BAD, DONE, IMPOSSIBLE, ToolError
 
 NAME = "inspect"
 HELP = "show and check an application image"
 
 
 def inspect(path: Path) -> image.Report:
-    """Check a file as an application image, or an encrypted one. Raises ToolError if it can't be read."""
-    data = files.read(path)
+    """Check a file ("-": the standard input) as an application image, or an encrypted one.
+
+    Raises ToolError if it can't be read.
+    """
+    data = files.read_input(path)
     if encimg.is_encrypted(data):
         return image.Report(len(data), None, encimg.checks(data))
     report = image.examine(data)
@@ -92,12 +97,30 @@ def _show_segments(i: image.Image, console: Console) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="application image, plain or encrypted"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="application image, plain or encrypted; - for the standard input",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the command: 0 if nothing is wrong with an image, 1 for any other file."""
-    report = inspect(args.file)
-    show(report, output.console())
-    return 0 if report.valid else 1
+    """Do the command: 0 if nothing is wrong with the images, 1 if any other file is among them."""
+    console = output.console()
+    status = DONE
+    for n, path in enumerate(args.files):
+        try:
+            report = inspect(path)
+        except ToolError as e:
+            if len(args.files) == 1:
+                raise
+            print(f"https-ota: error: {e}", file=sys.stderr)
+            status = IMPOSSIBLE
+            continue
+        if len(args.files) > 1:
+            console.print(f"{path}:" if n == 0 else f"\n{path}:")
+        show(report, console)
+        if not report.valid:
+            status = max(status, BAD)
+    return status

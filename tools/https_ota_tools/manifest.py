@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import hashlib
 import re
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,8 @@ def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any]
         entry["board"] = source.board
     if source.variant:
         entry["variant"] = source.variant
-    entry["url"] = source.url or prefix + sent.name
+    # As `serve` and other servers know it.
+    entry["url"] = source.url or prefix + urllib.parse.quote(sent.name)
     entry["size"] = len(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
     assert found.desc  # load_app() takes nothing without

@@ -163,7 +163,8 @@ def _table(*columns: str | Column) -> Table:
 
 def _show_hop(hop: web.Hop, tls13: bool, console: Console) -> None:
     shake = hop.handshake
-    console.print(f"{hop.url}")
+    through = f", through the proxy {shake.proxy}" if shake.proxy else ""
+    console.print(f"{hop.url}{through}")
     console.print(f"  {shake.version}, {shake.suite}; TLS 1.3: {'yes' if tls13 else 'no'}")
     table = _table("  certificate", "key", "bytes", "valid until")
     for c in hop.chain:

@@ -27,6 +27,14 @@ _EXPIRED, _NOT_YET, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 _NO_ROOT = {2, 18, 19, 20, 21}
 
 
+class UnknownRootError(ToolError):
+    """Nobody trusted vouches for a server; `chain` is what it sent, its own certificate first."""
+
+    def __init__(self, text: str, chain: Sequence[x509.Certificate]) -> None:
+        super().__init__(text)
+        self.chain = tuple(chain)
+
+
 def load(path: Path | None = None) -> tuple[x509.Certificate, ...]:
     """Return the certificates in a file, PEM or a single DER; without a path, those that browsers trust (certifi).
 
@@ -138,7 +146,8 @@ def refusal(
         text = no_root(chain, trusted, source)
     else:
         text = e.verify_message
-    return ToolError(f"the certificate of {host} is refused: {text}")
+    text = f"the certificate of {host} is refused: {text}"
+    return UnknownRootError(text, chain) if e.verify_code in _NO_ROOT else ToolError(text)
 
 
 def no_root(

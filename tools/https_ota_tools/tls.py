@@ -4,8 +4,11 @@ The TLS library is given one record at a time, so that each record's content can
 TLS 1.2 handshake are read from the wire, where they are not encrypted until the last.
 """
 
+import base64
 import socket
 import ssl
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -53,6 +56,8 @@ class Handshake:
     chain: list[bytes] = field(default_factory=list)
     # A message has come in several records.
     split: bool = False
+    # Host and port of the proxy that is in between.
+    proxy: str = ""
 
     @property
     def largest(self) -> tuple[str, int]:
@@ -68,6 +73,48 @@ class Handshake:
     def buffer(self) -> int:
         """The smallest input buffer that takes it: a record and a message must fit as a whole."""
         return max(self.record, self.largest[1])
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """An HTTP proxy that passes connections on, and what it is to be told of who asks."""
+
+    host: str
+    port: int
+    authorization: str = ""
+
+    def request(self, host: str, port: int) -> bytes:
+        """Return the request for a connection."""
+        there = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}"]
+        if self.authorization:
+            lines.append(f"Proxy-Authorization: {self.authorization}")
+        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+def proxy_for(host: str) -> Proxy | None:
+    """Return the proxy that HTTPS_PROXY and NO_PROXY ask for, None without one. Raises ToolError for one of another kind."""
+    proxies = urllib.request.getproxies_environment()
+    url = proxies.get("https") or proxies.get("all")
+    if not url or urllib.request.proxy_bypass(host):
+        return None
+    try:
+        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        name, port = parts.hostname, parts.port
+    except ValueError:
+        name = port = None
+    if not name or parts.scheme != "http":
+        shown = url.rpartition("@")[2]
+        raise ToolError(
+            f"HTTPS_PROXY is {shown!r}: expected http://host:port; NO_PROXY names hosts to reach without it"
+        )
+    authorization = ""
+    if parts.username:
+        pair = (
+            f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        )
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    return Proxy(name, port or 80, authorization)
 
 
 def context(cadata: str | None, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:
@@ -113,7 +160,7 @@ class Connection:
             self._tls = context.wrap_bio(
                 self._incoming, self._outgoing, server_hostname=self.host.rstrip(".")
             )
-            self._socket = socket.create_connection((self.host, self.port), self._timeout_s)
+            self._socket = self._connect()
         except OSError as e:
             raise self._failed(e) from e
         except ValueError as e:
@@ -137,6 +184,42 @@ class Connection:
         suite = self._tls.cipher()
         self.handshake.version = self._tls.version() or ""
         self.handshake.suite = suite[0] if suite else ""
+
+    def _connect(self) -> socket.socket:
+        proxy = proxy_for(self.host)
+        if proxy is None:
+            return socket.create_connection((self.host, self.port), self._timeout_s)
+        self.handshake.proxy = f"{proxy.host}:{proxy.port}"
+        try:
+            made = socket.create_connection((proxy.host, proxy.port), self._timeout_s)
+        except OSError as e:
+            raise self._of_proxy(str(e.strerror or e)) from e
+        try:
+            made.sendall(proxy.request(self.host, self.port))
+            # Byte by byte: what follows the head is the server's.
+            answer = b""
+            while not answer.endswith((b"\r\n\r\n", b"\n\n")):
+                if not (byte := made.recv(1)) or len(answer) > MAX_CONTENT:
+                    raise self._of_proxy("it ended the connection, or is no proxy")
+                answer += byte
+        except OSError as e:
+            made.close()
+            raise self._of_proxy(str(e.strerror or e)) from e
+        except ToolError:
+            made.close()
+            raise
+        line = answer.partition(b"\n")[0].split(None, 2)
+        if len(line) < 2 or not line[0].startswith(b"HTTP/") or line[1][:1] != b"2":
+            made.close()
+            said = b" ".join(line[1:]).decode("latin-1").strip() or "no HTTP"
+            raise self._of_proxy(f"it answers {said}")
+        return made
+
+    def _of_proxy(self, why: str) -> ToolError:
+        return ToolError(
+            f"{self.host}:{self.port}: no way through the proxy {self.handshake.proxy} (HTTPS_PROXY): {why}; "
+            "NO_PROXY names hosts to reach without it"
+        )
 
     def send(self, data: bytes) -> None:
         """Send data."""
