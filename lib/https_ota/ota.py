@@ -95,9 +95,12 @@ class OTA:
         wdt=None,
         **http,
     ):
+        self._checks = (
+            () if check is None else check if isinstance(check, (list, tuple)) else (check,)
+        )
         # What would be found out late, or not in these words.
         for name, value, fits in (
-            ("check", check, check is None or isinstance(check, (list, tuple)) or callable(check)),
+            ("check", check, all(callable(c) for c in self._checks)),
             ("event", event, not event or callable(event)),
             ("progress", progress, not progress or callable(progress)),
             ("size", size, not size or (isinstance(size, int) and size > 0)),
@@ -143,9 +146,6 @@ class OTA:
         self._sha256 = to_digest(sha256)
         self._size = size
         self._trusted = trusted_keys
-        self._checks = (
-            () if check is None else check if isinstance(check, (list, tuple)) else (check,)
-        )
         self._retry = retry_failed
         self._event = event
         self._progress = progress

@@ -45,7 +45,9 @@ def check_headers(headers, auth):
     """A copy of `headers` with HTTP Basic for `auth` in it; ValueError for what can't be sent."""
     checked = {}
     for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not all(" " < c < "\x7f" and c != ":" for c in name or " "):
+        if not isinstance(name, str) or not all(
+            " " < c < "\x7f" and c != ":" for c in name or " "
+        ):
             raise ValueError("headers: %r is no header name" % (name,))
         if name.lower() in _OWN_HEADERS:
             raise ValueError("headers: %s is set by https_ota itself" % name)

@@ -74,8 +74,8 @@ _EXPECTED = {
 
 
 def refuse(name, value):
-    """Raise TypeError, or ValueError for a number, for the value of an option that is none."""
-    kind = ValueError if isinstance(value, (int, float)) else TypeError
+    """Raise TypeError for a value that an option can't have, ValueError for a number and None."""
+    kind = ValueError if value is None or isinstance(value, (int, float)) else TypeError
     raise kind(
         "%s: expected %s, got %r" % (name, _EXPECTED.get(name, "a number of seconds"), value)
     )

@@ -155,7 +155,7 @@ def test_states_are_those_of_the_bootloader():
 def test_unknown_name():
     e = raises(AttributeError, getattr, https_ota, "nonsense")
     assert "nonsense" in str(e)
-    for name in ("nonsense", "", " ", "|", "OT", "TA", "_NAMES"):
+    for name in ("nonsense", "", " ", "|", "OTAE", "TAErr", "_NAMES"):
         assert not hasattr(https_ota, name), name
 
 
