@@ -111,6 +111,13 @@ def root(kind: str = "ec", name: str = "Test Root") -> Authority:
     return Authority(_sign(None, f"{name} {kind}", key, AUTHORITY, ca=True), key)
 
 
+def self_signed(*names: str, kind: str = "ec") -> Identity:
+    """Make a server certificate that nobody but its key has signed."""
+    names = names or LOCAL
+    key = make_key(kind)
+    return Identity(_sign(None, names[0], key, NOW, names=names), key)
+
+
 def make_key(kind: str) -> Key:
     """Make a key: "ec" is P-256, "rsa" has 2048 bits."""
     if kind == "ec":

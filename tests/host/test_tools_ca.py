@@ -1,8 +1,14 @@
 """`https-ota ca`: the roots that it chooses, used by boards, and what it refuses."""
 
+import dataclasses
+import subprocess
+
 import certs
 import pytest
 import servers
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from https_ota_tools import ca, cli, roots
 from https_ota_tools.errors import ToolError
@@ -156,3 +162,66 @@ def test_file_that_cannot_be_written(command, nginx, tmp_path):
     code, _, err = command(nginx.url())
     assert code == 2
     assert "cannot write" in err
+
+
+# Servers that nobody known vouches for
+
+
+@pytest.fixture
+def private(capsys, tmp_path):
+    """As `command`, without certificates to choose from."""
+
+    def private(*args):
+        code = cli.main(["ca", "-o", str(tmp_path / "ca.pem"), *args])
+        return code, *capsys.readouterr()
+
+    return private
+
+
+def by_openssl(folder):
+    """As people make it: an authority that is a server, without any key usage."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=box"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "own.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    cert = x509.load_pem_x509_certificate((folder / "own.pem").read_bytes())
+    return certs.Identity(cert, load_pem_private_key((folder / "key.pem").read_bytes(), None))
+
+
+@pytest.mark.parametrize("openssl", [True, False])
+def test_self_signed_server(private, any_board, www, tmp_path, openssl):
+    identity = by_openssl(tmp_path) if openssl else certs.self_signed()
+    with servers.Nginx(www, identity) as server:
+        code, out, _ = private(server.url("app.bin"))
+        assert code == 0
+        digest = identity.cert.fingerprint(hashes.SHA256()).hex()
+        assert out.startswith("nobody known vouches for localhost: it says itself")
+        assert f"\nSHA-256 {digest}\n" in out
+        (any_board.flash.parent / "ca.pem").write_bytes((tmp_path / "ca.pem").read_bytes())
+        any_board.run(
+            f"import https_ota\nhttps_ota.update({server.url('app.bin')!r}, cadata=open('ca.pem').read())"
+        )
+
+
+def test_private_root_that_the_server_sends(private, www, root, tmp_path):
+    with servers.Nginx(www, dataclasses.replace(root.server(), chain=(root.cert,))) as server:
+        code, out, _ = private(server.url("app.bin"))
+    assert code == 0
+    assert root.cert.fingerprint(hashes.SHA256()).hex() in out
+    assert [c.subject for c in roots.load(tmp_path / "ca.pem")] == [root.cert.subject]
+
+
+def test_private_root_that_it_does_not_send(private, nginx, tmp_path):
+    code, _, err = private(nginx.url("app.bin"))
+    assert code == 2
+    assert (
+        "it sends no certificate of its issuer: give that with --from, or the device pin=" in err
+    )
+    assert not (tmp_path / "ca.pem").exists()
+
+
+def test_self_signed_for_another_host(private, www, tmp_path):
+    with servers.Nginx(www, certs.self_signed("other.example")) as server:
+        code, _, err = private(server.url("app.bin"))
+    assert code == 2
+    assert "it is for other.example, not for localhost" in err
+    assert not (tmp_path / "ca.pem").exists()

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import re
+import subprocess
+import sys
 
 import encfiles
 import esptool
@@ -372,3 +374,39 @@ def test_a_script_can_call_it(tmp_path):
     report = inspect.inspect(tmp_path / "app.bin")
     assert report.valid
     assert report.image.desc.version == "1.0.0"
+
+
+# Several files, and none with a name
+
+
+def test_several_files(run_inspect, tmp_path):
+    (tmp_path / "a.bin").write_bytes(images.app_image(version="1.0.0"))
+    (tmp_path / "b.bin").write_bytes(images.app_image(version="2.0.0"))
+    (tmp_path / "bad.bin").write_bytes(b"nothing")
+    code, out, err = run_inspect(tmp_path / "a.bin", tmp_path / "b.bin")
+    assert (code, err) == (0, "")
+    assert out.index("a.bin:\n") < out.index("1.0.0") < out.index("b.bin:\n") < out.index("2.0.0")
+    assert run_inspect(tmp_path / "bad.bin", tmp_path / "b.bin")[0] == 1
+    # The others are shown all the same.
+    code, out, err = run_inspect(tmp_path / "bad.bin", tmp_path / "none.bin", tmp_path / "b.bin")
+    assert code == 2
+    assert "2.0.0" in out
+    assert err.startswith("https-ota: error: cannot read ")
+
+
+def test_standard_input(tmp_path):
+    command = [sys.executable, "-m", "https_ota_tools", "inspect", "-"]
+    done = subprocess.run(
+        command, input=images.app_image(version="1.2.3"), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"1.2.3" in done.stdout
+
+
+@pytest.fixture
+def run_inspect(capsys):
+    def run(*paths):
+        code = cli.main(["inspect", *map(str, paths)])
+        return code, *capsys.readouterr()
+
+    return run

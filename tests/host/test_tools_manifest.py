@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import json
 import re
+import urllib.parse
 
 import encfiles
 import images
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keyfiles import KINDS, NAMES, espsecure
 
-from https_ota_tools import cli, release, sbv2
+from https_ota_tools import authority, cli, release, sbv2, serve
 from https_ota_tools import keys as key_files
 from https_ota_tools.errors import ToolError
 
@@ -669,3 +670,18 @@ def test_keys_that_can_not_sign(bad_keys):
     weak = key_files.load_private(bad_keys / "rsa2048.pem")
     with pytest.raises(ToolError, match="a key for signing is"):
         release.sign(b"{}", [weak])
+
+
+@pytest.mark.parametrize("name", ["signed ü.bin", "a+b#c?d%20.bin", "50%.bin"])
+def test_names_that_urls_can_not_hold_as_they_are(command, tmp_path, keys, signed_app, name):
+    """They are as `serve` has them, and --check finds the file again."""
+    (tmp_path / name).write_bytes(signed_app)
+    words = ("--file", name, "--release", "7", "--sign", keys.private("p256"), "-o", "m.json")
+    code, _, err = command(*words)
+    assert (code, err) == (0, "")
+    url = json.loads((tmp_path / "m.json").read_text())["files"][0]["url"]
+    assert url == urllib.parse.quote(name)
+    with serve.Server(tmp_path, authority.make().issue(["localhost"])) as server:
+        assert server.find("/" + url) == (tmp_path / name).resolve()
+    code, out, _ = command("--check", "m.json", "--trusted", keys.public("p256"))
+    assert code == 0, out

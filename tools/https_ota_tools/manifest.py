@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import datetime
 import hashlib
+import os
 import re
 import urllib.parse
 from collections.abc import Sequence
@@ -162,7 +163,7 @@ def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any]
     if source.variant:
         entry["variant"] = source.variant
     # As `serve` and other servers know it.
-    entry["url"] = source.url or prefix + urllib.parse.quote(sent.name)
+    entry["url"] = source.url or prefix + urllib.parse.quote(os.fsencode(sent.name))
     entry["size"] = len(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
     assert found.desc  # load_app() takes nothing without

@@ -6,6 +6,7 @@ TLS 1.2, HTTP/1.1 with keep-alive, single ranges, strong ETags made of the conte
 import argparse
 import contextlib
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -98,7 +99,11 @@ class Server:
         stat = path.stat()
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._tags:
-            self._tags[key] = f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'
+            digest = hashlib.sha256()
+            with path.open("rb") as f:
+                while piece := f.read(_PIECE):
+                    digest.update(piece)
+            self._tags[key] = f'"{digest.hexdigest()[:32]}"'
         return self._tags[key]
 
     def answered(self, what: Answered) -> None:
@@ -311,7 +316,7 @@ def run(args: argparse.Namespace) -> int:
         if ca_file:
             print(f"the CA for the boards' cadata: {ca_file}")
         for path in sorted(p for p in args.folder.rglob("*") if p.is_file()):
-            where = urllib.parse.quote(path.relative_to(args.folder).as_posix())
+            where = urllib.parse.quote(os.fsencode(path.relative_to(args.folder).as_posix()))
             print(f"https://{names[0]}:{server.port}/{where}")
         print(f"serving {args.folder} on port {server.port}; Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
