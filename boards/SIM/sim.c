@@ -126,6 +126,9 @@ __attribute__((constructor)) static void power_on(int argc, char **argv) {
     setenv("TZ", "UTC0", 1);
 }
 
+static bool serial;
+static void set_line(bool interrupts);
+
 // Only calls that are allowed in a signal handler, as the watchdog's is one.
 static void restart(int cause) {
     static const struct itimerval off;
@@ -144,6 +147,11 @@ static void restart(int cause) {
         if (timer_made[i]) {
             timer_settime(timers[i], 0, &stopped, NULL); // its signal would, if it came just now
         }
+    }
+    if (serial) {
+        // Nothing handles Ctrl-C until the fresh copy's REPL does.
+        set_line(false);
+        signal(SIGINT, SIG_IGN);
     }
     env_cause[sizeof(env_cause) - 2] = '0' + cause;
     if (fchdir(first_cwd) != 0) {
@@ -280,7 +288,6 @@ static mp_obj_t sim_set_clock(mp_obj_t seconds) {
 static MP_DEFINE_CONST_FUN_OBJ_1(sim_set_clock_obj, sim_set_clock);
 
 // Standard input is a chip's UART: every byte passes as it is, but for Ctrl-C while it interrupts.
-static bool serial;
 
 static volatile bool interruptible;
 

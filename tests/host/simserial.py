@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 import tty
 from pathlib import Path
 
@@ -104,7 +105,12 @@ class SerialBoard:
                 to_host += data
                 del to_host[:-_MAX_PENDING]
             if self._line in writable and to_board:
-                del to_board[: os.write(self._line, to_board[:1024])]
+                # Many Ctrl-C at once would be one: at 115200 baud a byte takes its time.
+                some = 1 if to_board.startswith(b"\x03\x03") else 1024
+                del to_board[: os.write(self._line, to_board[:some])]
+                end = time.perf_counter() + 87e-6
+                while some == 1 and time.perf_counter() < end:
+                    pass
             if self._host in writable and to_host:
                 del to_host[: os.write(self._host, to_host[:1024])]
 

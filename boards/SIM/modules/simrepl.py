@@ -9,6 +9,7 @@
 import io
 import os
 import sys
+import time
 import vfs
 import _sim
 import esp32
@@ -186,6 +187,20 @@ def _friendly():
                 _put(_traceback(e))
 
 
+# A folder of the host. Upstream's rename() makes both names in the same place when there is a root.
+class _Folder:
+    def __init__(self, root):
+        self._root = root
+        folder = vfs.VfsPosix(root)
+        for name in dir(folder):
+            if name[0] != "_" and name != "rename":
+                setattr(self, name, getattr(folder, name))
+
+    def rename(self, old, new):
+        old, new = (self._root + n if n[0] == "/" else n for n in (old, new))
+        vfs.VfsPosix().rename(old, new)
+
+
 # Littlefs in the partition of that name, made when there is none, as the port's inisetup.py does.
 def _flash_filesystem():
     part = esp32.Partition("vfs")
@@ -194,6 +209,14 @@ def _flash_filesystem():
     except OSError:
         vfs.VfsLfs2.mkfs(part)
         return vfs.VfsLfs2(part)
+
+
+# What the port's _boot.py does, which Ctrl-C ends as well: nothing is mounted then, and no program found.
+def _mount():
+    folder = os.getenv("SIM_FS")
+    time.sleep_ms(10)  # as long as it takes to look through a flash
+    vfs.mount(_flash_filesystem() if folder == "flash" else _Folder(folder), "/")
+    os.chdir("/")
 
 
 def main():
@@ -206,9 +229,9 @@ def main():
             _put("boot: %s\r\n" % line)
     # simboot has opened the flash: from now on paths are the board's.
     vfs.umount("/")
-    folder = os.getenv("SIM_FS")
-    vfs.mount(_flash_filesystem() if folder == "flash" else vfs.VfsPosix(folder), "/")
-    os.chdir("/")
+    e = _sim.run(_mount)
+    if e is not None:
+        _put(_traceback(e))
     sys.path[:] = ["", "/lib"] if os.getenv("SIM_STOCK") == "1" else ["", ".frozen", "/lib"]
     # What boot.py raised, a Ctrl-C too, keeps main.py from running.
     if _run_file("boot.py") and not raw:
