@@ -4,7 +4,6 @@ DEVICE_PORT names the port; without it the tests start a SIM board. WIFI_SSID an
 into a network that this machine is in as well. The board gets its first firmware back at the end.
 """
 
-import ast
 import contextlib
 import hashlib
 import os
@@ -66,12 +65,12 @@ except https_ota.OTAError as e:
     error = e.code
 ms = time.ticks_diff(time.ticks_ms(), t)
 gc.collect()
-print(repr(dict(error=error, version=info and info.version, ms=ms, free=free, after=gc.mem_free())))
+_say(repr(dict(error=error, version=info and info.version, ms=ms, free=free, after=gc.mem_free())))
 """
 
 _FIND_STATE = """\
 import https_ota
-print(https_ota.state())
+_say(repr(https_ota.state()))
 """
 
 
@@ -97,7 +96,7 @@ class Device:
 
     def state(self) -> int:
         """The running firmware's state by the package."""
-        return int(self.board.exec(_FIND_STATE))
+        return int(self.board.ask(_FIND_STATE))
 
     def connect(self) -> str | None:
         """Get into the network, with the right time; returns the board's address, None without one."""
@@ -128,7 +127,7 @@ class Device:
             given = ", ".join(f"{k}={v!r}" for k, v in options.items())
             code = _UPDATE.format(source=repr(source), options=given, stop=stop)
             try:
-                said = ast.literal_eval(self.board.exec(code, 150))
+                said = self.board.ask(code, 150)
             except link.RestartedError:
                 said = None
         if said is None:
@@ -202,7 +201,7 @@ def original(device):
     if not kept.exists() or not image.examine(kept.read_bytes()).valid:
         start = time.monotonic()
         with device.board.mounted(device.folder):
-            device.board.exec(_READ_BACK, on_line=lambda line: None)
+            device.board.exec(_READ_BACK, on_line=lambda line: None, limit_s=1200)
         (device.folder / "app.bin").replace(kept)
         seconds = f"{time.monotonic() - start:.1f} s"
         device.rows.append(("the running firmware read back", seconds, "", "", "", ""))

@@ -264,24 +264,26 @@ def test_install_is_tried_again_when_the_line_fails(stock):
     """A byte that got lost: both ends wait for each other until the computer gives up."""
     with contextlib.closing(link.Link(stock.port)) as board:
         left = [1, 1]
-        run = board.exec
+        talk = board.talk
 
-        def exec_(code, **options):
-            if left and "/remote/" in code:
+        def talk_(code, on_answer, *args, **options):
+            if left and options.get("files"):
                 left.pop()
-                # The board is left in the middle of a file.
-                board._transport.serial.write(b"\x05A\x01")
+                # The board is left in the middle of a program.
+                board._write(b"\x05A\x01")
                 raise link.LinkError("nothing came")
-            return run(code, **options)
+            return talk(code, on_answer, *args, **options)
 
-        board.exec = exec_
+        board.talk = talk_
         folder = package.install(board, package.prepare(0), ["", "/lib"])
         assert folder == "/lib/https_ota" and not left
-        names = run(f"import os; print(os.listdir({folder!r}))")
+        names = board.exec(f"import os; print(os.listdir({folder!r}))")
         assert "ota.py" in names and "__init__.py" in names
         left.extend([1] * 3)
         with pytest.raises(link.LinkError, match="nothing came"):
             package.install(board, package.prepare(0), ["", "/lib"])
+        board.reopen()
+        assert "ota.py" in board.exec(f"import os; print(os.listdir({folder!r}))")
 
 
 def test_install_without_a_compiler_copies_the_text(stock, app, capsys, monkeypatch):

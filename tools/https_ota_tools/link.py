@@ -1,13 +1,19 @@
-"""A board on a serial port, spoken to by mpremote."""
+"""A board on a serial port, spoken to by mpremote and in the raw REPL's own words."""
 
+import argparse
+import ast
+import binascii
 import contextlib
 import io
 import re
+import secrets
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import serial
 import serial.tools.list_ports
@@ -17,6 +23,9 @@ from mpremote.transport_serial import SerialTransport
 from https_ota_tools import ports
 from https_ota_tools.errors import ToolError
 
+BOOT_TIMEOUT_S = 120.0
+FIRST_TIMEOUT_S = 10.0
+
 # What mpremote raises when the board does not answer as expected, or is gone.
 _FAILURES = (TransportError, OSError, struct.error, IndexError)
 
@@ -24,12 +33,134 @@ _FAILURES = (TransportError, OSError, struct.error, IndexError)
 _START = re.compile(
     r"MicroPython \S+ on \d{4}-|MPY: soft reboot|ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} "
 )
+_RESTART = re.compile(rb"(?:^|\n)(?:ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} )")
+_BANNER = b"raw REPL; CTRL-B to exit\r\n"
+_SOFT = b"soft reboot\r\n"
 
 # A board that lost its host in the middle of a mounted file waits for an answer, deaf to Ctrl-C. Whether it has asked already
 # or is about to: here the file ends, and is closed. In the middle of the answer, it needs the rest of it first: up to
-# 1024 bytes, as that is what an update reads at once. Everywhere else these bytes mean nothing.
+# 1030 bytes, as that is what is read at once here. Everywhere else these bytes mean nothing.
 _WAKE = bytes(4) + (b"\x18" + bytes(4)) * 2
-_REST = bytes(1024)
+_REST = bytes(1030)
+
+_MAX_ANSWER = 1 << 16
+
+# Around an answer; its end has a number that was drawn for the program alone.
+_OPEN = "\x1d"
+_END = "\x1f"
+_CLOSE = "\x1e"
+# One write of text without a line end: what a thread or a timer prints comes before or behind it.
+_SAY = f"def _say(x): print({_OPEN!r}+x+{_END!r}%r{_CLOSE!r},end='')\n"
+
+# Seconds: for what takes a board no time, until a wait is told of, until bytes that were lost are made good.
+_PROMPT_S = 3
+_NOTICE_S = 5
+_LAST_S = 5
+# The attempt to interrupt that is as forceful as can be.
+_FLOOD = 4
+_BACKLOG_S = 0.5
+_LOST_S = 3
+
+# A watchdog can't be stopped, but be given another time; what is left behind at the end may be the last to feed it.
+_WATCHDOG_MS = 3_600_000
+_FEED = f"import machine; machine.WDT(timeout={_WATCHDOG_MS})\n"
+# Is there a watchdog? Nothing tells, so: it has bitten, something holds it, or a program at the top names it.
+_FIND_WATCHDOG = """\
+import machine, sys, os
+def _holds(d, deep):
+    for v in list(d.values()):
+        if isinstance(v, machine.WDT) or deep and v is machine.WDT:
+            return True
+        if deep and _holds(getattr(v, "__dict__", {}), False):
+            return True
+def _names(n):
+    with open(n, "rb") as f:
+        end = b""
+        while True:
+            b = f.read(512)
+            if not b or b"WDT" in end + b:
+                return bool(b)
+            end = b[-2:]
+def _found():
+    if machine.reset_cause() == getattr(machine, "WDT_RESET", -1):
+        return True
+    if _holds(globals(), True):
+        return True
+    for m in list(sys.modules.values()):
+        if m is not machine and _holds(getattr(m, "__dict__", {}), True):
+            return True
+    for n in ("/boot.py", "/main.py"):
+        try:
+            if _names(n):
+                return True
+        except OSError:
+            pass
+    return False
+_w = hasattr(machine, "WDT") and _found()
+if _w:
+    machine.WDT(timeout=%d)
+_say(repr(_w))
+"""
+
+# Whether there is something in boot.py that must not be interrupted, and in main.py what may take an interruption amiss.
+_PROGRAMS = """\
+def _any(n, words):
+    try:
+        with open(n) as f:
+            for s in f:
+                s = s.strip()
+                if s and s[0] != "#" and (not words or any(w in s for w in words)):
+                    return True
+    except (OSError, ValueError):
+        pass
+    return False
+_say(repr((
+    _any("/boot.py", ()),
+    _any("/main.py", ("except:", "BaseException", "KeyboardInterrupt", "rollback", "kbd_intr", "deepsleep")),
+)))
+"""
+
+# Files of this machine, read by the board in pieces of at most 1024 bytes: "=", length, data, CRC-32. What the application
+# prints in between does no harm, a byte that got lost is asked for again, and a host that is gone is noticed.
+_SOURCE = """\
+import sys, select, micropython, binascii
+class _Source:
+    def __init__(self, n):
+        self.n = n
+        self.at = 0
+        self.b = memoryview(bytearray(1030))
+        self.i = sys.stdin.buffer
+        self.p = select.poll()
+        self.p.register(sys.stdin, 1)
+    def readinto(self, buf):
+        want = min(len(buf), 1024)
+        b = self.b[: want + 6]
+        for wait in (0, 100, 100, 100):
+            micropython.kbd_intr(-1)
+            try:
+                for _ in range(1100):
+                    if not self.p.poll(wait):
+                        break
+                    self.i.read(1)
+                _say("?%d %d %d" % (self.n, self.at, want))
+                c = self.p.poll(10000) and self.i.read(1)
+                if c == b"\\x03":
+                    raise KeyboardInterrupt
+                if c != b"=":
+                    continue
+                self.i.readinto(b)
+            finally:
+                micropython.kbd_intr(3)
+            n = b[0] | b[1] << 8
+            if n <= want and binascii.crc32(b[: want + 2]) == int.from_bytes(b[want + 2 :], "little"):
+                _say("+")
+                buf[:n] = b[2 : n + 2]
+                self.at += n
+                return n
+        raise OSError(110)
+    def close(self):
+        pass
+"""
 
 
 class BoardError(ToolError):
@@ -45,14 +176,18 @@ class LinkError(ToolError):
     """The board does not answer."""
 
 
+class SlowError(LinkError):
+    """A program took longer than it may; it was interrupted, and the board answers."""
+
+
 class RestartedError(LinkError):
     """The board has restarted while a program ran on it; reopen() finds it again."""
 
 
 def candidates() -> list[str]:
     """Return the ports where a board may be: those of USB devices."""
-    ports = serial.tools.list_ports.comports()
-    return sorted(p.device for p in ports if p.vid is not None)
+    found = serial.tools.list_ports.comports()
+    return sorted(p.device for p in found if p.vid is not None)
 
 
 def choose(port: str | None) -> str:
@@ -69,20 +204,83 @@ def choose(port: str | None) -> str:
     raise ToolError(f"more than one serial port, choose with --port: {', '.join(found)}")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what commands that talk to a board have in common."""
+    parser.add_argument("--port", metavar="PORT", help=ports.HELP)
+    parser.add_argument(
+        "--boot-timeout",
+        type=float,
+        metavar="SECONDS",
+        help=f"how long the board's boot.py may take (default {BOOT_TIMEOUT_S:.0f}), or until one that sleeps or is busy "
+        f"answers first (default {FIRST_TIMEOUT_S:.0f})",
+    )
+    parser.add_argument(
+        "--reset",
+        action="store_true",
+        help="when the board does not answer, reset it over the port's RTS line and stop it while it starts",
+    )
+
+
+def from_arguments(args: argparse.Namespace, soft_reset: bool = True) -> "Link":
+    """Connect as these arguments say."""
+    given = args.boot_timeout
+    if given is not None and not 0 < given < 1e6:
+        raise ToolError(f"--boot-timeout {given:g}: expected a number of seconds")
+    return Link(
+        choose(args.port),
+        soft_reset,
+        max(FIRST_TIMEOUT_S, given or 0),
+        boot_timeout_s=given or BOOT_TIMEOUT_S,
+        reset=args.reset,
+    )
+
+
 class Link:
     """The raw REPL of a board, as a context manager. What ran on it is interrupted, see run_main().
 
     soft_reset: start MicroPython over first, with the memory and the modules of a fresh start (boot.py runs,
         main.py does not), where it would else only be interrupted.
+    timeout_s: until it has answered first.
+    boot_timeout_s: how long its boot.py may take.
+    reset: reset it over the port's RTS line when it does not answer otherwise.
+    notice: called with a sentence when there is something to wait for; printed to standard error otherwise.
 
     Raises LinkError when the port can't be opened or no REPL answers.
     """
 
-    def __init__(self, port: str, soft_reset: bool = True, timeout_s: float = 10) -> None:
+    def __init__(
+        self,
+        port: str,
+        soft_reset: bool = True,
+        timeout_s: float = FIRST_TIMEOUT_S,
+        *,
+        boot_timeout_s: float = BOOT_TIMEOUT_S,
+        reset: bool = False,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
         self.port = port
-        self._transport = self._open(timeout_s, must_exist=True)
-        if soft_reset:
-            self.soft_reset()
+        self.boot_timeout_s = boot_timeout_s
+        # A watchdog has been seen: whatever is sent feeds it.
+        self.watchdog = False
+        # It restarted, slept or did not listen when it was interrupted: then only its start is a good moment.
+        self.wild = False
+        # Seconds that boot.py took last.
+        self.boot_s = 0.0
+        self._notice = notice or _print_notice
+        self._identity = _identity(port)
+        self._held = False
+        self._buffer = bytearray()
+        self._heard = bytearray()
+        self._paste = True
+        self._transport: SerialTransport | None = None
+        self._open(time.monotonic() + timeout_s, must_exist=True)
+        try:
+            self._first(timeout_s, reset)
+            if soft_reset:
+                self.soft_reset()
+        except BaseException:
+            self.run_main()
+            raise
 
     def __enter__(self) -> "Link":
         return self
@@ -95,148 +293,625 @@ class Link:
     ) -> None:
         self.close()
 
+    # -- programs
+
     def exec(
         self,
         code: str,
         timeout_s: float = 15,
         on_line: Callable[[str], None] | None = None,
+        limit_s: float | None = None,
     ) -> str:
-        """Run a program on the board and return what it printed.
+        """Run a program on the board and return what was printed meanwhile.
 
         timeout_s: how long it may say nothing.
         on_line: called with each line as it comes; nothing is returned then.
+        limit_s: how long it may take in all, by default 20 times timeout_s.
 
-        Raises BoardError with what it raised, RestartedError when the board restarts, LinkError when it stops answering.
+        Raises BoardError with what it raised, RestartedError when the board restarts, SlowError when it takes too long,
+        LinkError when it stops answering.
         """
         said: list[str] = []
-
-        def take(line: str) -> None:
-            if _START.match(line):
-                raise RestartedError(
-                    f"{self.port}: the board has restarted in the middle of it (a watchdog, its power?)"
-                )
-            (on_line or said.append)(line)
-
-        try:
-            _, error = self._transport.exec_raw(
-                code, timeout=timeout_s, data_consumer=_Lines(take)
-            )
-        except _FAILURES as e:
-            raise LinkError(f"{self.port}: the board has stopped answering ({e})") from e
-        except KeyboardInterrupt:
-            # The program on the board has to end, too.
-            with contextlib.suppress(LinkError):
-                self.reopen(5)
-            raise
-        if error:
-            raise BoardError(bytes(error).decode(errors="replace"))
+        parser = _Parser("", on_line or said.append, None)
+        self._run(code, parser, timeout_s, limit_s or 20 * timeout_s)
         return "".join(f"{line}\n" for line in said)
+
+    def ask(self, code: str, timeout_s: float = 15) -> object:
+        """Run a program that calls _say() once with the repr() of something, and return that.
+
+        What the application prints meanwhile does no harm. Raises what exec() raises, LinkError without an answer.
+        """
+        said: list[str] = []
+        self.talk(code, said.append, timeout_s)
+        try:
+            return ast.literal_eval(said[-1])
+        except (IndexError, SyntaxError, ValueError) as e:
+            raise LinkError(f"{self.port}: the board's answer makes no sense ({e})") from e
+
+    def talk(
+        self,
+        code: str,
+        on_answer: Callable[[str], None],
+        timeout_s: float = 15,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        files: Sequence[bytes] = (),
+    ) -> None:
+        """Run a program that answers with _say(text); text has no line ends.
+
+        timeout_s: until the first answer, and between two.
+        on_line: called with each line that is printed otherwise.
+        files: what its objects _Source(number).readinto(buf) read.
+
+        Raises what exec() raises.
+        """
+        nonce = secrets.token_hex(3)
+        code = _SAY % nonce + (_SOURCE if files else "") + code
+        parser = _Parser(nonce, on_line, on_answer)
+        self._run(code, parser, timeout_s, None, files)
+
+    # -- starting over
 
     def reopen(self, timeout_s: float = 30) -> None:
         """Wait until a board that has restarted answers, and stop its main.py."""
-        with contextlib.suppress(*_FAILURES):
-            self._transport.close()
-        self._transport = self._open(timeout_s)
+        self._hang_up()
+        self._open(time.monotonic() + timeout_s)
+        self._enter(time.monotonic() + timeout_s)
 
     def soft_reset(self) -> None:
-        """Start MicroPython over: boot.py runs, main.py does not."""
-        self._ask(lambda: self._transport.enter_raw_repl(soft_reset=True, timeout_overall=15))
+        """Start MicroPython over: boot.py runs to its end, main.py does not."""
+        restarts = 0
+        while True:
+            self._feed_watchdog()
+            start = time.monotonic()
+            try:
+                self._write(b"\r\x03\x04")
+                self._expect(_SOFT, _PROMPT_S, "a soft reset is not answered")
+                self._held = False  # until boot.py has ended, a Ctrl-C is not for us to send
+                self._wait_for_boot(start)
+                self._held = True
+            except RestartedError:
+                restarts += 1
+                if restarts == 3:
+                    raise LinkError(
+                        f"{self.port}: the board restarts whenever its boot.py runs: a watchdog or a reset in it; "
+                        "it is left to itself"
+                    ) from None
+                self._enter(time.monotonic() + _LOST_S + FIRST_TIMEOUT_S)
+                continue
+            self.boot_s = time.monotonic() - start
+            self._feed_watchdog()
+            return
 
-    def reset(self, timeout_s: float = 30) -> None:
-        """Restart the chip, wait until it answers, and stop its main.py."""
-        with contextlib.suppress(*_FAILURES):
-            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
-        # Whoever listens to what it says while it starts does not find its REPL half-way.
-        time.sleep(0.2)
-        self.reopen(timeout_s)
+    def settle(self) -> bool:
+        """Wait for the prompt after a program that may have started MicroPython over. True when it did."""
+        self._fill(0.05)
+        over = _SOFT in self._buffer
+        if over and not self._enter(time.monotonic() + self.boot_timeout_s, gentle=True):
+            raise LinkError(
+                f"{self.port}: boot.py has not ended after {self.boot_timeout_s:.0f} s"
+            )
+        return over
+
+    def reset(self, timeout_s: float | None = None) -> None:
+        """Restart the chip, and wait until its boot.py has ended and it answers. A main.py that went on has been stopped.
+
+        Raises LinkError when it does not come back, having left it to itself.
+        """
+        limit = self.boot_timeout_s if timeout_s is None else timeout_s
+        precious, touchy = cast("tuple[bool, bool]", self.ask(_PROGRAMS))
+        # Bytes that wait are the old firmware's.
+        self._start_program(b"import machine\nmachine.reset()")
+        self._held = False
+        start = time.monotonic()
+        if precious and not (touchy or self.wild):
+            # As long as boot.py may run, only what does not interrupt it: at the prompt, Ctrl-A is answered.
+            patience = min(limit, 2 * self.boot_s + 2)
+            if self._enter(start + patience, gentle=True):
+                return
+        # The first moment is the best one.
+        self._enter(time.monotonic() + max(limit, FIRST_TIMEOUT_S), tries=_FLOOD)
+        self.soft_reset()
 
     @contextlib.contextmanager
     def mounted(self, folder: Path) -> Iterator[None]:
-        """Let the board read a folder of this machine as /remote."""
-        self._ask(lambda: self._transport.mount_local(str(folder)))
-        files = self._transport.cmd
-        port = self._transport.serial.orig_serial
+        """Let the board read and write a folder of this machine as /remote. Nothing else may print meanwhile."""
+        transport = self._transport
+        assert transport
+        self._mpremote(lambda: transport.mount_local(str(folder)))
+        files = transport.cmd
+        port = transport.serial.orig_serial
         try:
             # The mount has made it the working directory, where imports look first.
             self.exec("import os\nos.chdir('/')")
             yield
-            self._ask(self._transport.umount_local)
+            self._mpremote(transport.umount_local)
         finally:
             # Where the board failed, it left its file open; where it is gone, there is no use in asking.
             for entry in files.data_files:
                 if entry:
                     entry[0].close()
-            if self._transport.mounted:
-                self._transport.mounted = False
-                self._transport.serial = port
+            if transport.mounted:
+                transport.mounted = False
+                transport.serial = port
 
     def run_main(self) -> None:
-        """Start MicroPython over with its boot.py and main.py, and hang up."""
-        with contextlib.suppress(*_FAILURES):
-            self._transport.serial.write(b"\r\x02\x04")
-            self._transport.in_raw_repl = False
-            self._transport.serial.flush()
-        self.close()
+        """Start MicroPython over with its boot.py and main.py, and hang up. What runs already is left alone."""
+        if self._transport and self._held:
+            done = False
+            for _ in range(2):
+                with contextlib.suppress(LinkError, *_FAILURES):
+                    self._friendly_reset()
+                    done = True
+                    break
+                with contextlib.suppress(LinkError, *_FAILURES):
+                    self._enter(time.monotonic() + _LAST_S)
+            if not done:
+                self._notice(
+                    f"{self.port}: the board does not answer any more: press its reset button if its application stands still"
+                )
+        self._held = False
+        self._hang_up()
 
     def close(self) -> None:
         """Hang up. What runs is interrupted, and the REPL is the one for people again."""
-        with contextlib.suppress(*_FAILURES):
-            if self._transport.in_raw_repl:
-                self._transport.serial.write(b"\r\x03\x02")
-                self._transport.in_raw_repl = False
-        with contextlib.suppress(*_FAILURES):
-            self._transport.close()
+        if self._transport and self._held:
+            with contextlib.suppress(LinkError, *_FAILURES):
+                self._write(b"\r\x03\x02")
+        self._held = False
+        self._hang_up()
 
-    def _ask(self, what: Callable[[], object]) -> None:
+    # -- the raw REPL
+
+    def _run(
+        self,
+        code: str,
+        parser: "_Parser",
+        silence_s: float,
+        limit_s: float | None,
+        files: Sequence[bytes] = (),
+    ) -> None:
+        if self.watchdog:
+            code = _FEED + code
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                what()
+            self._start_program(code.encode())
+            error = self._follow(parser, silence_s, limit_s, files)
+        except RestartedError:
+            self._held = False
+            raise
         except _FAILURES as e:
-            raise LinkError(f"{self.port}: the board does not answer as expected ({e})") from e
+            raise LinkError(f"{self.port}: the board has stopped answering ({e})") from e
+        except KeyboardInterrupt:
+            # The program on the board has to end, too.
+            with contextlib.suppress(LinkError, *_FAILURES):
+                self._enter(time.monotonic() + _LAST_S)
+            raise
+        if error:
+            raise BoardError(error.decode(errors="replace"))
 
-    def _open(self, timeout_s: float, must_exist: bool = False) -> SerialTransport:
-        # Ports of native USB vanish while the chip restarts, and it may be busy with its boot.py.
-        end = time.monotonic() + timeout_s
-        wake = _WAKE
+    def _start_program(self, code: bytes) -> None:
+        self._fill(0)
+        self._buffer.clear()
+        if self._paste:
+            self._write(b"\r\x03\x05A\x01")
+            found = self._expect_re(rb"R\x01(..)\x01|R\x00|w REPL; CTRL-B to exit\r\n>", _PROMPT_S)
+            if found[1] is not None:
+                self._paste_program(code, max(int.from_bytes(found[1], "little"), 16))
+                return
+            self._paste = False
+        self._write(b"\r\x03")
+        for i in range(0, len(code), 128):
+            self._write(code[i : i + 128])
+            time.sleep(0.01)
+        self._write(b"\x04")
+        self._expect(b"OK", _PROMPT_S, "a program is not taken")
+
+    def _paste_program(self, code: bytes, window: int) -> None:
+        room = 2 * window
+        at = 0
+        end = time.monotonic() + 10 + len(code) / 500
+        while at < len(code):
+            self._fill(0 if room else 0.05)
+            # Between them is only what the application prints.
+            room += window * self._buffer.count(1)
+            if 4 in self._buffer:
+                break  # not even the syntax was right
+            self._buffer.clear()
+            piece = code[at : at + room]
+            if piece:
+                self._write(piece)
+            at += len(piece)
+            room -= len(piece)
+            if time.monotonic() > end:
+                raise LinkError(f"{self.port}: the board does not take a program")
+        self._write(b"\x04")
+        self._expect(b"\x04", _PROMPT_S, "a program is not taken")
+
+    def _follow(
+        self, parser: "_Parser", silence_s: float, limit_s: float | None, files: Sequence[bytes]
+    ) -> bytes:
+        start = time.monotonic()
+        fed = 0.0
+        size = 0
         while True:
-            transport = None
+            now = time.monotonic()
+            parts = self._buffer.split(b"\x04", 1)
+            came = parser(bytes(parts[0]))
+            del self._buffer[: len(parts[0])]
+            if parser.restarted:
+                raise RestartedError(
+                    f"{self.port}: the board has restarted in the middle of it (a watchdog, its power?)"
+                )
+            if came:
+                start = now if limit_s is None else start
+                parser.last = now
+            while parser.asked:
+                number, at, want = parser.asked.pop(0)
+                data = files[number][at : at + want] if number < len(files) else b""
+                block = len(data).to_bytes(2, "little") + data.ljust(want, b"\0")
+                self._write(b"=" + block + binascii.crc32(block).to_bytes(4, "little"))
+                fed, size = now, want + 6
+            if parser.taken:
+                parser.taken = False
+                size = 0
+            if size and now - fed > _LOST_S:
+                self._write(bytes(size))
+                fed = now
+            if len(parts) == 2:
+                del self._buffer[:1]
+                parser.end()
+                break
+            last = parser.last or start
+            if now - last > silence_s or (limit_s and now - start > limit_s):
+                self._give_up(now - start)
+            self._fill(0.02)
+        return self._take_until(b"\x04", _PROMPT_S)
+
+    def _give_up(self, after_s: float) -> None:
+        said = f"{self.port}: the program on the board has not ended after {after_s:.0f} s"
+        try:
+            self._enter(time.monotonic() + _LAST_S)
+        except LinkError as e:
+            self._held = False  # there is nothing that run_main() could do
+            raise LinkError(
+                f"{said}, and can't be interrupted: press the board's reset button"
+            ) from e
+        raise SlowError(said)
+
+    def _first(self, timeout_s: float, reset: bool) -> None:
+        end = time.monotonic() + timeout_s
+        try:
+            if not self._enter(min(end, time.monotonic() + 0.3), gentle=True):
+                self._enter(end, first=True)
+        except LinkError:
+            if not reset:
+                raise
+            self._notice(f"{self.port}: resetting the board over RTS")
+            self.wild = True
+            self._pulse()
+            self._enter(time.monotonic() + FIRST_TIMEOUT_S, first=True, tries=_FLOOD)
+        self._find_watchdog()
+
+    def _enter(
+        self, end: float, *, gentle: bool = False, first: bool = False, tries: int = 0
+    ) -> bool:
+        """Get to the prompt of the raw REPL. Gently, without Ctrl-C, may come to nothing: False then."""
+        self._heard.clear()
+        while True:
+            try:
+                if gentle:
+                    self._write(b"\x01")
+                    self._listen(min(0.5, end - time.monotonic()))
+                else:
+                    self._interrupt(tries)
+                    self._write(b"\r\x01")
+                    self._listen(0.25)
+                if first and _RESTART.search(self._heard + self._buffer):
+                    self.wild = True
+                if _BANNER in self._buffer and self._in_sync():
+                    self._held = True
+                    if self.watchdog:
+                        self.ask(_FEED + "_say('1')")
+                    return True
+            except _FAILURES:
+                # Ports of native USB vanish while the chip restarts.
+                self._hang_up()
+                self._open(end)
+            tries += 1
+            if time.monotonic() > end:
+                if gentle:
+                    return False
+                raise LinkError(self._silence(first))
+
+    def _interrupt(self, tries: int) -> None:
+        # Once is enough for most. What catches it is caught by one that comes in the right moment, which is also the first
+        # of a start.
+        if tries == 0:
+            self._write(_WAKE + b"\r\x03")
+            self._listen(0.03)
+            self._write(b"\x03")
+            return
+        if tries % 3 == 2:
+            self._write(_REST + _WAKE)
+        until = time.monotonic() + min(0.3 * tries, 1.5)
+        while time.monotonic() < until:
+            # As dense as a line of 115200 baud takes them: what catches one is caught by the next before it tries again.
+            self._write(b"\x03" * 64)
+            time.sleep(0.008)
+            self._fill(0)
+            if b">>> " in self._buffer:
+                break
+            self._keep_tail()
+
+    def _in_sync(self) -> bool:
+        # What looked like the prompt may have been left from before.
+        try:
+            nonce = secrets.token_hex(3)
+            self._start_program((_SAY % nonce + "_say('1')").encode())
+            said: list[str] = []
+            self._follow(_Parser(nonce, None, said.append), _PROMPT_S, _PROMPT_S, ())
+        except LinkError:
+            return False
+        return said == ["1"]
+
+    def _find_watchdog(self) -> None:
+        if not self.watchdog:
+            try:
+                self.watchdog = bool(self.ask(_FIND_WATCHDOG % _WATCHDOG_MS))
+            except BoardError:
+                self.watchdog = False
+            if self.watchdog:
+                self._notice(f"{self.port}: a watchdog runs on the board; it is fed meanwhile")
+
+    def _feed_watchdog(self) -> None:
+        if self.watchdog:
+            self.ask(_FEED + "_say('1')")
+
+    def _wait_for_boot(self, start: float) -> None:
+        told = False
+        while _BANNER not in self._buffer:
+            now = time.monotonic()
+            if _RESTART.search(self._buffer):
+                raise RestartedError(f"{self.port}: the board has restarted in its boot.py")
+            if now - start > _NOTICE_S and not told:
+                told = True
+                self._notice(
+                    f"{self.port}: waiting for boot.py to end (up to {self.boot_timeout_s:.0f} s, see --boot-timeout)"
+                )
+            if now - start > self.boot_timeout_s:
+                self._held = True
+                raise LinkError(
+                    f"{self.port}: boot.py has not ended after {now - start:.0f} s: allow it more with --boot-timeout"
+                )
+            self._fill(0.02)
+            del self._buffer[:-4096]
+        self._buffer.clear()
+
+    def _friendly_reset(self) -> None:
+        self._buffer.clear()
+        self._write(b"\r\x03\x02")
+        self._expect(b">>> ", _PROMPT_S, "the prompt does not come")
+        self._write(b"\x04")
+        self._expect(_SOFT, _PROMPT_S, "a soft reset is not answered")
+
+    def _silence(self, first: bool) -> str:
+        lines = bytes(self._heard).decode(errors="replace").splitlines()
+        shown = [s for s in ("".join(filter(str.isprintable, x)).strip() for x in lines) if s]
+        way = (
+            "--reset resets it over the port's RTS line and stops it while it starts; or press its reset button, "
+            "and repeat this at once"
+        )
+        if _RESTART.search(self._heard):
+            what = "the board restarts again and again (a watchdog, or an application that resets it when it is interrupted)"
+        elif shown:
+            what = f"the board is busy with something that Ctrl-C does not stop (it says {shown[-1][:60]!r})"
+        else:
+            what = "nothing comes from it; is it the right port, and is the board awake?"
+            way = f"If its application ignores Ctrl-C, {way}"
+            return f"{self.port}: no MicroPython REPL answers: {what} {way}"
+        return f"{self.port}: no MicroPython REPL answers: {what}. {way if first else ''}".rstrip()
+
+    # -- bytes
+
+    def _open(self, end: float, must_exist: bool = False) -> None:
+        while True:
+            port = self.port if must_exist else _find(self._identity, self.port)
             try:
                 # mpremote prints what it did not expect.
                 with contextlib.redirect_stdout(io.StringIO()):
-                    transport = SerialTransport(self.port, baudrate=115200, timeout=5)
-                    # With a timeout, reads of a pseudo-terminal need no special care.
-                    transport.is_pty = False
-                    transport.serial.write(wake)
-                    transport.enter_raw_repl(soft_reset=False, timeout_overall=2)
-                return transport
+                    transport = SerialTransport(port, baudrate=115200, timeout=5)
+                # With a timeout, reads of a pseudo-terminal need no special care.
+                transport.is_pty = False
+                transport.serial.write_timeout = 5
+                self._transport = transport
+                self.port = port
+                self._buffer.clear()
+                return
             except _FAILURES as e:
-                if transport is not None:
-                    with contextlib.suppress(*_FAILURES):
-                        transport.close()
-                elif must_exist:
+                if must_exist:
                     raise LinkError(
                         f"{self.port} can't be opened: is the board plugged in, and no other program on the port?"
                     ) from e
                 if time.monotonic() > end:
                     raise LinkError(
-                        f"{self.port}: no MicroPython REPL answers ({e}); is it the right port, and no other program on it?"
+                        f"{self.port}: the board's port has not come back: is it there under another name (--port)?"
                     ) from e
-            wake = _REST + _WAKE
-            time.sleep(0.2)
+            time.sleep(0.1)
+
+    def _hang_up(self) -> None:
+        if self._transport:
+            with contextlib.suppress(*_FAILURES):
+                self._transport.close()
+        self._transport = None
+
+    def _pulse(self) -> None:
+        # EN is low while RTS is set and DTR is not, on every board that esptool can reset.
+        assert self._transport
+        try:
+            port = self._transport.serial
+            port.dtr = False
+            port.rts = True
+            time.sleep(0.1)
+            port.rts = False
+        except _FAILURES as e:
+            raise LinkError(
+                f"{self.port} has no RTS line to reset the board with ({e}): press its reset button, and repeat this at once"
+            ) from e
+
+    def _mpremote(self, what: Callable[[], object]) -> None:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._write(b"\r\x03\r\x01")
+                self._take_until(_BANNER + b">", _PROMPT_S)
+                self._write(b"\r\x01")  # a prompt for it to find
+                what()
+        except _FAILURES as e:
+            raise LinkError(f"{self.port}: the board does not answer as expected ({e})") from e
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            raise LinkError(f"{self.port}: the connection has ended")
+        self._transport.serial.write(data)
+
+    def _fill(self, wait_s: float) -> None:
+        if self._transport is None:
+            raise LinkError(f"{self.port}: the connection has ended")
+        port = self._transport.serial
+        end = time.monotonic() + wait_s
+        while True:
+            n = port.inWaiting()
+            if n:
+                self._buffer += port.read(n)
+                return
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.001)
+
+    def _listen(self, for_s: float) -> None:
+        end = time.monotonic() + for_s
+        while _BANNER not in self._buffer:
+            if time.monotonic() > end:
+                return
+            self._fill(0.02)
+            self._keep_tail()
+        # Behind it may be all that was printed before the interruption; a prompt is followed by silence, mostly.
+        end = time.monotonic() + for_s + _BACKLOG_S
+        before = 0
+        while len(self._buffer) > before and time.monotonic() < end:
+            before = len(self._buffer)
+            self._fill(0.01)
+            if len(self._buffer) > 8192:
+                del self._buffer[:-4096]
+                before = 0
+
+    def _keep_tail(self) -> None:
+        if _BANNER not in self._buffer:
+            self._heard += self._buffer
+            del self._heard[:-2048]
+            del self._buffer[: -len(_BANNER)]
+
+    def _expect(self, what: bytes, timeout_s: float, otherwise: str) -> None:
+        try:
+            self._take_until(what, timeout_s)
+        except LinkError as e:
+            raise LinkError(f"{self.port}: {otherwise}") from e
+
+    def _take_until(self, what: bytes, timeout_s: float) -> bytes:
+        end = time.monotonic() + timeout_s
+        while what not in self._buffer:
+            if time.monotonic() > end:
+                raise LinkError(f"{self.port}: the board has stopped answering")
+            self._fill(0.02)
+        before, _, rest = bytes(self._buffer).partition(what)
+        self._buffer[:] = rest
+        return before
+
+    def _expect_re(self, what: bytes, timeout_s: float) -> "re.Match[bytes]":
+        end = time.monotonic() + timeout_s
+        while not (found := re.search(what, bytes(self._buffer), re.DOTALL)):
+            if time.monotonic() > end:
+                raise LinkError(f"{self.port}: the board does not take a program")
+            self._fill(0.02)
+        del self._buffer[: found.end()]
+        return found
 
 
-class _Lines:
-    """Puts together lines of the single bytes that mpremote hands out."""
+class _Parser:
+    """Tells answers from lines in what a board says; "?" and "+" are about files."""
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        nonce: str,
+        on_line: Callable[[str], None] | None,
+        on_answer: Callable[[str], None] | None,
+    ) -> None:
+        mark = f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_END}{nonce}{_CLOSE}"
+        self._mark = re.compile(mark.encode()) if nonce else None
         self._on_line = on_line
-        self._line = bytearray()
+        self._on_answer = on_answer
+        self._text = bytearray()
+        self.asked: list[tuple[int, int, int]] = []
+        self.taken = False
+        self.restarted = False
+        self.last = 0.0
 
-    def __call__(self, data: bytes) -> None:
-        for byte in data:
-            if byte in b"\n\x04":
-                if self._line or byte == 10:
-                    self._on_line(self._line.decode(errors="replace").rstrip("\r"))
-                self._line.clear()
-            else:
-                self._line.append(byte)
+    def __call__(self, data: bytes) -> bool:
+        """Take some bytes; True when something came that counts."""
+        if not data:
+            return False
+        self._text += data
+        came = False
+        while self._mark and (found := self._mark.search(self._text)):
+            text = found[1].decode(errors="replace")
+            del self._text[found.start() : found.end()]
+            came = True
+            if text[:1] == "?":
+                number, at, want = map(int, text[1:].split())
+                self.asked.append((number, at, want))
+            elif text == "+":
+                self.taken = True
+            elif self._on_answer:
+                self._on_answer(text)
+        while b"\n" in self._text:
+            # What may be the beginning of an answer waits for its end.
+            line, _, rest = bytes(self._text).partition(b"\n")
+            if self._mark and _OPEN.encode() in line and len(line) < _MAX_ANSWER:
+                break
+            self._text[:] = rest
+            self._say(line)
+            came = came or not self._mark
+        return came
+
+    def end(self) -> None:
+        """Take the last line, which need not have an end."""
+        if self._text:
+            self._say(bytes(self._text))
+
+    def _say(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip("\r")
+        if _START.match(text):
+            self.restarted = True
+        elif self._on_line:
+            self._on_line(text)
+
+
+def _print_notice(text: str) -> None:
+    print(f"https-ota: {text}", file=sys.stderr, flush=True)
+
+
+def _identity(port: str) -> tuple[object, ...] | None:
+    """Return what tells a USB device from others, whatever its port is called; None without a serial number."""
+    for p in serial.tools.list_ports.comports():
+        if p.device == port and p.serial_number:
+            return p.vid, p.pid, p.serial_number
+    return None
+
+
+def _find(identity: tuple[object, ...] | None, port: str) -> str:
+    if identity is None or Path(port).exists():
+        return port
+    for p in serial.tools.list_ports.comports():
+        # The product may be another one: a bootloader, another firmware.
+        if (p.vid, p.serial_number) == (identity[0], identity[2]):
+            return str(p.device)
+    return port

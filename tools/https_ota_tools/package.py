@@ -1,10 +1,12 @@
 """The device package on its way to a board's filesystem: compiled for its processor where that is possible."""
 
+import ast
 import importlib
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from https_ota_tools import files, link
 from https_ota_tools.errors import ToolError
@@ -16,32 +18,199 @@ _ARCHES = (
 )
 _NAME = "https_ota"
 
-# What is left of another version would come first, or take part. __init__ goes first and comes last, so that half a
-# package is none.
-_COPY = """\
-import os
-for d in ({lib!r}, {folder!r}):
+# What is on the board's filesystem, without loading any of it: a .mpy file that was cut off keeps MicroPython reading for
+# ever, deaf to Ctrl-C. So its parts are counted here first (py/persistentcode.c); what is behind machine code is not.
+_LOOK = """\
+import sys, os
+_mpy = getattr(sys.implementation, "_mpy", 0)
+def _fault(n, size):
+    with open(n, "rb") as f:
+        def u():
+            v = 0
+            while True:
+                b = f.read(1)
+                if not b:
+                    raise EOFError
+                v = v << 7 | b[0] & 127
+                if b[0] < 128:
+                    return v
+        def skip(k):
+            if f.tell() + k > size:
+                raise EOFError
+            f.seek(k, 1)
+        def obj():
+            t = f.read(1)
+            if not t:
+                raise EOFError
+            if t[0] == 10:
+                for _ in range(u()):
+                    obj()
+            elif t[0] > 4:
+                skip(u() + (t[0] < 7))
+        def code():
+            k = u()
+            skip(k >> 3)
+            if k & 3:
+                return False
+            if k & 4:
+                for _ in range(u()):
+                    if not code():
+                        return False
+            return True
+        h = f.read(4)
+        if not n.endswith(".mpy"):
+            return "" if size else "empty"
+        if len(h) < 4 or h[0] != 77:
+            return "no .mpy file"
+        arch = h[2] >> 2 & 15
+        if h[1] != _mpy & 255 or arch and (arch != _mpy >> 10 & 15 or h[2] & 3 != _mpy >> 8 & 3):
+            return "for version %d.%d, architecture %d" % (h[1], h[2] & 3, arch)
+        try:
+            if h[2] & 64:
+                u()
+            q = u()
+            o = u()
+            for _ in range(q):
+                k = u()
+                if not k & 1:
+                    skip((k >> 1) + 1)
+            for _ in range(o):
+                obj()
+            code()
+        except EOFError:
+            return "cut off"
+    return ""
+def _look(p):
+    folder = (p or os.getcwd()).rstrip("/") + "/https_ota"
     try:
-        os.mkdir(d)
+        names = os.listdir(folder)
     except OSError:
-        pass
-for name in sorted(os.listdir({folder!r})):
-    if name.endswith((".py", ".mpy")):
-        os.remove({folder!r} + "/" + name)
-b = bytearray(512)
-v = memoryview(b)
-for name in {names!r}:
-    with open("/remote/" + name, "rb") as s, open({folder!r} + "/" + name, "wb") as d:
-        while True:
-            n = s.readinto(b)
-            if not n:
-                break
-            d.write(v[:n])
-    print(name)
+        return None
+    fault = "no __init__ in it"
+    for n in names:
+        if n in ("__init__.py", "__init__.mpy"):
+            fault = ""
+    for n in sorted(names):
+        if not fault and n.endswith((".py", ".mpy")):
+            n = folder + "/" + n
+            try:
+                w = _fault(n, os.stat(n)[6])
+            except OSError as e:
+                w = repr(e)
+            if w:
+                fault = n + " is " + w
+    return folder, fault, any(n.endswith(".mpy") for n in names)
+found = []
+for p in sys.path:
+    found.append((p, None if p.startswith(".") else _look(p)))
+_say(repr((found, _mpy)))
 """
 
+# Load what is found in some places only, and forget it again: (version, file), None without any, or why not.
+_LOAD = """\
+import sys
+_path = sys.path[:]
+_old = {{}}
+for n in list(sys.modules):
+    if n.split(".")[0] == "https_ota":
+        _old[n] = sys.modules.pop(n)
+sys.path[:] = {places!r}
+try:
+    import https_ota
+    r = getattr(https_ota, "__version__", "?"), getattr(https_ota, "__file__", "")
+except Exception as e:
+    r = type(e).__name__ + ": " + str(e)
+    if r == "ImportError: no module named 'https_ota'":
+        r = None
+for n in list(sys.modules):
+    if n.split(".")[0] == "https_ota":
+        sys.modules.pop(n)
+sys.modules.update(_old)
+sys.path[:] = _path
+_say(repr(r))
+"""
 
+# Beside the old copy, which is there until all of the new one is; left behind is nothing of an attempt that failed.
+# A power cut between the two renames leaves the old one beside, from where _TIDY takes it back.
+_BEGIN = """\
+import os
+def _kind(n):
+    try:
+        return os.stat(n)[0] & 0x4000
+    except OSError:
+        return None
+def _clear(d):
+    if _kind(d) is not None:
+        for n in os.listdir(d):
+            os.remove(d + "/" + n)
+        os.rmdir(d)
+folder = {folder!r}
+new = folder + ".new"
+old = folder + ".old"
+"""
+_TIDY = """\
+if _kind(old) is not None and _kind(folder) is None:
+    os.rename(old, folder)
+_clear(new)
+_clear(old)
+"""
+_ROOM = """\
+s = os.statvfs(folder.rsplit("/", 1)[0] or "/") if _kind(folder.rsplit("/", 1)[0] or "/") is not None else os.statvfs("/")
+_say(repr((s[1], s[4])))
+"""
+_COPY = """\
+try:
+    up = folder.rsplit("/", 1)[0]
+    made = up and _kind(up) is None
+    if made:
+        os.mkdir(up)
+    os.mkdir(new)
+    b = bytearray(512)
+    v = memoryview(b)
+    for i, name in enumerate({names!r}):
+        s = _Source(i)
+        with open(new + "/" + name, "wb") as d:
+            while True:
+                n = s.readinto(b)
+                if not n:
+                    break
+                d.write(v[:n])
+    if _kind(folder) is not None:
+        os.rename(folder, old)
+        for n in os.listdir(old):
+            if not n.endswith((".py", ".mpy")):
+                os.rename(old + "/" + n, new + "/" + n)
+    os.rename(new, folder)
+    _clear(old)
+    _say(repr(0))
+except OSError as e:
+    if _kind(folder) is None and _kind(old) is not None:
+        os.rename(old, folder)
+    _clear(new)
+    if made:
+        os.rmdir(up)
+    _say(repr(e.errno))
+"""
+
+_ENOSPC = 28
 _TRIES = 3
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the package on a board. `folder` is empty for what is frozen, `version` unknown for what is not used.
+
+    trouble: why it can't be loaded, "" when nothing speaks against it.
+    """
+
+    folder: str
+    version: str = ""
+    trouble: str = ""
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        where = f"in {self.folder}" if self.folder else "frozen"
+        return f"{self.version}, {where}" if self.version else where
 
 
 @dataclass(frozen=True)
@@ -50,6 +219,11 @@ class Package:
 
     files: dict[str, bytes]
     form: str
+
+    @property
+    def compiled(self) -> bool:
+        """Whether these are .mpy files."""
+        return any(name.endswith(".mpy") for name in self.files)
 
 
 def source() -> Path:
@@ -89,30 +263,92 @@ def prepare(mpy: int, compiler: Path | None = None) -> Package:
     return Package(compiled, f"compiled for {arch}")
 
 
-def install(board: link.Link, package: Package, path: list[str]) -> str:
-    """Write the package into the board's filesystem and return the folder there.
+def find(board: link.Link) -> list[Copy]:
+    """Return the board's copies of the package, the one that `import https_ota` takes first; none are loaded that can't be."""
+    places, mpy = cast(
+        "tuple[list[tuple[str, tuple[str, str, bool] | None]], int]", board.ask(_LOOK, 30)
+    )
+    copies: list[Copy] = []
+    for place, found in places:
+        frozen = place.startswith(".")
+        if not (found or frozen):
+            continue
+        folder, trouble, compiled = found or ("", "", False)
+        if "architecture" in trouble:
+            trouble += f"; this MicroPython reads {mpy & 0xFF}.{mpy >> 8 & 3}, {mpy >> 10 & 15}"
+        loaded = None
+        # A folder behind another copy is not used, as long as that one can be.
+        if frozen or not (trouble or any(not c.trouble for c in copies)):
+            loaded = _load(board, place)
+            if frozen and loaded is None:
+                continue
+        if isinstance(loaded, str):
+            trouble = loaded
+        version = loaded[0] if isinstance(loaded, tuple) else ""
+        copies.append(Copy(folder, version, trouble, compiled))
+    return copies
+
+
+def _load(board: link.Link, place: str) -> tuple[str, str] | str | None:
+    try:
+        return cast("tuple[str, str] | str | None", board.ask(_LOAD.format(places=[place]), 20))
+    except (link.BoardError, link.SlowError) as e:
+        return str(e)
+
+
+def home(path: list[str], copies: list[Copy]) -> str:
+    """Return the folder for the package on a board with this sys.path: that of the copy that it loads, or in its lib."""
+    if copies and copies[0].folder:
+        return copies[0].folder
+    lib = next((p for p in path if p.endswith("/lib") and not p.startswith("/rom")), "/lib")
+    return f"{lib}/{_NAME}"
+
+
+def install(board: link.Link, package: Package, path: list[str], folder: str | None = None) -> str:
+    """Write the package into the board's filesystem and return the folder there: all of it, or nothing, what was there staying in use.
 
     path: the board's sys.path.
+    folder: where to, if not into its lib.
+
+    Raises ToolError when there is no room for it, with what is missing.
     """
-    lib = next((p for p in path if p.endswith("/lib") and not p.startswith("/rom")), "/lib")
-    folder = f"{lib}/{_NAME}"
-    names = sorted(package.files, key=lambda n: n.startswith("__init__"))
-    with tempfile.TemporaryDirectory() as name:
-        for file, data in package.files.items():
-            (Path(name) / file).write_bytes(data)
-        code = _COPY.format(lib=lib, folder=folder, names=names)
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                with board.mounted(Path(name)):
-                    board.exec(code, on_line=lambda line: None)
-                break
-            except link.LinkError:
-                # A serial line may lose a byte while the board writes its flash; then both wait for each other.
-                if not left:
-                    raise
-                board.reopen()
-                board.soft_reset()  # what was mounted is not any more
+    folder = folder or home(path, [])
+    names = sorted(package.files)
+    begin = _BEGIN.format(folder=folder)
+    block, free = cast("tuple[int, int]", board.ask(begin + _TIDY + _ROOM, 60))
+    # The folders take two blocks each, what is small is kept within them.
+    need = 4 + sum(-(-len(f) // block) for f in package.files.values() if len(f) > block // 8)
+    if need > free:
+        raise ToolError(_no_room(package, folder, (need - free) * block, block * free))
+    files = [package.files[n] for n in names]
+    said: list[str] = []
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            board.talk(begin + _TIDY + _COPY.format(names=names), said.append, 30, files=files)
+            break
+        except link.RestartedError:
+            raise
+        except link.LinkError:
+            if not left:
+                raise
+            board.reopen()
+    error = ast.literal_eval(said[-1]) if said else None
+    if error == _ENOSPC:
+        total = sum(map(len, files))
+        raise ToolError(_no_room(package, folder, max(total - free * block, block), free * block))
+    if error != 0:
+        raise ToolError(
+            f"{folder} can't be written (error {error}): is the filesystem mounted, and not for reading only?"
+        )
     return folder
+
+
+def _no_room(package: Package, folder: str, missing: int, free: int) -> str:
+    return (
+        f"no room for https_ota in {folder}: its {len(package.files)} files need about {missing} bytes more than the "
+        f"{free} that are free on the board; nothing has changed there. Delete something, or freeze the package"
+        + ("" if package.compiled else "; compiled, it takes a third (mpy-cross)")
+    )
 
 
 def _arch(mpy: int) -> str:

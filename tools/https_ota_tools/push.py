@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,7 +28,6 @@ from https_ota_tools import (
     link,
     output,
     package,
-    ports,
     sbv2,
     serve,
     status,
@@ -39,27 +39,31 @@ HELP = "upgrade a board on a serial port, over its cable or over Wi-Fi"
 
 KEY_VARIABLE = "WIFI_KEY"
 
-# What begins the lines that are meant for this tool.
-_MARK = "\x1d"
 _FILE = "image.bin"
 # Seconds without a byte over the network after which the board gives up, and that it may say nothing.
 _STALL_S = 30
 SILENCE_S = 45
+# A board's clock that is further from this machine's than that is set: certificates begin two days ago.
+_CLOCK_S = 86400
 
 _UPDATE = """\
-import https_ota, gc
+import gc
 gc.collect()
-def _show(done, total):
-    print({mark!r} + "%d %d" % (done, total or 0))
-source = {source}
 try:
-    info = https_ota.update(source, sha256={sha256!r}, size={size}, progress=_show, {options})
-    print({mark!r} + ("installed" if info else "nothing"))
-except https_ota.OTAError as e:
-    print({mark!r} + "refused " + str(e).replace("\\n", " "))
-finally:
-    if hasattr(source, "close"):
-        source.close()
+    import https_ota
+    _update = https_ota.update
+except Exception as e:
+    _update = None
+    _say("unloadable %s: %s" % (type(e).__name__, e))
+def _show(done, total):
+    _say("%d %d" % (done, total or 0))
+if _update:
+    try:
+        _info = _update({source}, sha256={sha256!r}, size={size}, progress=_show, {options})
+        _say("installed" if _info else "nothing")
+    except https_ota.OTAError as e:
+        _say("again " if e.code == https_ota.OTAError.FAILED_BEFORE else "refused ")
+        _say(str(e).replace("\\n", " "))
 """
 
 _CONNECT = """\
@@ -71,7 +75,7 @@ if not w.isconnected():
 end = time.ticks_add(time.ticks_ms(), {timeout_ms})
 while not w.isconnected() and time.ticks_diff(end, time.ticks_ms()) > 0:
     time.sleep_ms(100)
-print({mark!r} + (w.ifconfig()[0] if w.isconnected() else "none %r" % w.status()))
+_say(repr(w.ifconfig()[0] if w.isconnected() else w.status()))
 """
 
 _SET_CLOCK = """\
@@ -80,23 +84,31 @@ t = time.gmtime({seconds} - (946684800 if time.gmtime(0)[0] == 2000 else 0))
 machine.RTC().datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))
 """
 
+# The package keeps records; whether it can be loaded is no matter of this firmware's life.
 _CONFIRM = """\
 try:
     import https_ota
     https_ota.confirm()
-except ImportError:
-    import esp32
-    esp32.Partition.mark_app_valid_cancel_rollback()
+except Exception as e:
+    _say(repr(e))
 """
-
+_MARK_VALID = """\
+import esp32
+esp32.Partition.mark_app_valid_cancel_rollback()
+"""
 
 _RUNNING_KEY = """\
-from https_ota import sign, OTAError
 try:
-    print(sign.trusted_digests("running")[0][:32].hex())
-except OTAError:
-    print("none")
+    from https_ota import sign
+    d = sign.trusted_digests("running")[0][:32].hex()
+except Exception as e:
+    d = None
+_say(repr(d))
 """
+
+# By MicroPython's version, that of its .mpy files, as its manual tells; later ones are as the last, so far.
+_MPY_VERSIONS = ((19, (6, 0)), (20, (6, 1)), (22, (6, 2)), (23, (6, 3)))
+_BANNER = re.compile(rb"MicroPython v?1\.(\d\d)[.-]")
 
 
 class RefusedError(ToolError):
@@ -105,7 +117,7 @@ class RefusedError(ToolError):
 
 @dataclass(frozen=True)
 class Options:
-    """How to push. `usb` None lets the board's network decide; timeouts in seconds."""
+    """How to push. `usb` None lets the board's network decide; timeouts in seconds, None the connection's own."""
 
     usb: bool | None = None
     ssid: str | None = None
@@ -114,8 +126,9 @@ class Options:
     self_test: Path | None = None
     install: bool = False
     mpy_cross: Path | None = None
-    boot_timeout_s: float = 40
+    boot_timeout_s: float | None = None
     test_timeout_s: float = 120
+    retry_failed: bool = False
 
 
 def check(data: bytes, board: status.Status) -> image.Image:
@@ -155,51 +168,102 @@ def push(data: bytes, board: link.Link, options: Options, console: Console) -> b
 
     Raises ToolError when it can't be done; the running firmware still boots then.
     """
+    test = files.read_text(options.self_test, "a script") if options.self_test else None
     found = status.read(board)
     parsed = check(data, found)
     assert found.target
     version = f"{parsed.desc.project_name} {parsed.desc.version}" if parsed.desc else "the image"
     console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
     console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
-    _have_package(board, found, options, console)
+    _have_package(board, found, data, options, console)
     _compare_keys(board, data, parsed, console)
     address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
         console.print("the board is not connected to Wi-Fi: over the cable")
-    if not _send(board, data, address, found, console):
+    if not _send(board, data, address, found, options, console):
         console.print("the board runs this very file already: nothing to do")
         return True
     console.print("installed; the board restarts")
-    board.reset(options.boot_timeout_s)
-    after = status.read(board)
-    if after.running.partition != found.target.partition:
-        console.print(f"the new firmware did not start: {after.running.name} runs again")
-        return False
-    return _judge(board, after, options, console)
-
-
-def _judge(board: link.Link, after: status.Status, options: Options, console: Console) -> bool:
-    console.print(f"runs: {after.running.name} from {_where(after)}")
-    if options.self_test:
+    try:
         try:
-            console.print(f"self-test {options.self_test} on the board:")
-            text = files.read_text(options.self_test, "a script")
-            board.exec(
-                text, options.test_timeout_s, on_line=lambda line: console.print(f"  {line}")
-            )
-        except (link.BoardError, link.LinkError) as e:
+            board.reset(options.boot_timeout_s)
+            after = status.read(board)
+            if after.running.partition != found.target.partition:
+                console.print(f"the new firmware did not start: {after.running.name} runs again")
+                return False
+            console.print(f"runs: {after.running.name} from {_where(after)}")
+            _fit_package(board, after, options, console)
+            return _judge(board, after, test, options, console)
+        except link.RestartedError as e:
+            return _restarted(board, found, e, console)
+    except link.LinkError as e:
+        raise ToolError(f"{e}. {_undecided(version, board.port)}") from e
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_undecided(version, board.port)) from None
+
+
+def _undecided(version: str, port: str) -> str:
+    return (
+        f"Nothing was decided about {version}, which is installed and on trial unless its application has confirmed it: "
+        f"`mpremote connect {port} exec 'import esp32; esp32.Partition.mark_app_valid_cancel_rollback()'` keeps it, "
+        "a reset takes it back (--retry-failed installs it again then)"
+    )
+
+
+def _restarted(
+    board: link.Link, found: status.Status, error: link.RestartedError, console: Console
+) -> bool:
+    board.reopen()
+    after = status.read(board, packages=False)
+    if after.running.partition == found.running.partition:
+        console.print(
+            f"{error}, and the bootloader took the new firmware back: {after.running.name} runs again; "
+            "--retry-failed installs it once more"
+        )
+        return False
+    raise link.LinkError(str(error))
+
+
+def _judge(
+    board: link.Link,
+    after: status.Status,
+    test: str | None,
+    options: Options,
+    console: Console,
+) -> bool:
+    if test is not None:
+        console.print(f"self-test {options.self_test} on the board:")
+        limit = options.test_timeout_s
+        try:
+            board.exec(test, limit, lambda line: console.print(f"  {line}"), limit)
+            if board.settle():
+                raise link.LinkError(
+                    "the self-test ended with SystemExit, which tells nothing: let it end, or raise something else"
+                )
+        except (link.BoardError, link.SlowError) as e:
+            if isinstance(e, link.BoardError):
+                for line in e.trace.strip().splitlines()[:-1]:
+                    console.print(f"  {line}")
             console.print(f"the self-test failed: {e}")
             if after.running.state == "PENDING_VERIFY":
                 board.reset(options.boot_timeout_s)
                 after = status.read(board)
                 console.print(f"went back; runs: {after.running.name} from {_where(after)}")
+                _fit_package(board, after, options, console)
             else:
                 console.print("this firmware has confirmed itself: it stays")
             return False
         console.print("the self-test passed")
-    if options.self_test or options.confirm:
-        board.exec(_CONFIRM)
-        after = status.read(board)
+    if test is not None or options.confirm:
+        if after.package:
+            with contextlib.suppress(link.BoardError):
+                board.talk(
+                    _CONFIRM, lambda why: console.print(f"  https_ota.confirm() failed: {why}")
+                )
+        after = status.read(board, packages=False)
+        if after.running.state == "PENDING_VERIFY":
+            board.exec(_MARK_VALID)
+            after = status.read(board, packages=False)
         if after.running.state != "VALID":
             console.print(f"confirmed, but its state is {after.running.state or 'unknown'}")
             return False
@@ -217,27 +281,85 @@ def _where(found: status.Status) -> str:
 
 
 def _have_package(
+    board: link.Link, found: status.Status, data: bytes, options: Options, console: Console
+) -> None:
+    first = found.copies[0] if found.copies else None
+    other = _other_mpy(data, found.mpy) if first is None or first.folder else ""
+    if not options.install:
+        if first is None:
+            raise ToolError(
+                "the board has no https_ota: --install copies it into its filesystem first"
+            )
+        if first.trouble:
+            raise ToolError(
+                f"https_ota {first} can't be loaded: {first.trouble}: --install writes it anew"
+            )
+        if other and first.compiled:
+            raise ToolError(
+                f"{other} than this board's: https_ota in {first.folder} would not load there; "
+                "--install copies files that both read"
+            )
+        return
+    if first and not first.folder:
+        if first.trouble:
+            raise ToolError(f"https_ota {first} can't be loaded: {first.trouble}")
+        status.show_copies(found.copies, console)
+        return
+    # Text is what both of them read.
+    made = package.prepare(0 if other else found.mpy, options.mpy_cross)
+    if other:
+        console.print(f"{other} than this board's: https_ota comes as .py, which both read")
+    _install(board, made, found, console)
+
+
+def _fit_package(
     board: link.Link, found: status.Status, options: Options, console: Console
 ) -> None:
-    # What is frozen comes first in any case; a copy may be of another version.
-    copy = found.package is None or found.package[1].startswith("/")
-    if found.package and not (options.install and copy):
+    """Have a copy that the firmware that runs now can load."""
+    first = found.copies[0] if found.copies else None
+    if not first or not first.trouble or not first.folder:
         return
-    if not options.install:
-        raise ToolError(
-            "the board has no https_ota: --install copies it into its filesystem first"
+    if options.install:
+        _install(board, package.prepare(found.mpy, options.mpy_cross), found, console)
+    else:
+        console.print(
+            f"https_ota {first} can't be loaded by this firmware: {first.trouble}; `https-ota push --install` writes it anew"
         )
-    made = package.prepare(found.mpy, options.mpy_cross)
-    folder = package.install(board, made, found.path)
+
+
+def _install(
+    board: link.Link, made: package.Package, found: status.Status, console: Console
+) -> None:
+    folder = package.install(board, made, found.path, package.home(found.path, found.copies))
     board.soft_reset()
-    board.exec("import https_ota")
+    copies = package.find(board)
+    first = copies[0] if copies else None
+    if first is None or first.trouble or first.folder != folder:
+        raise ToolError(
+            f"https_ota was written to {folder}, but {f'{first} is what the board loads' if first else 'is not found there'}"
+            + (f", and can't be: {first.trouble}" if first and first.trouble else "")
+        )
     console.print(f"https_ota is in {folder} now, {made.form}")
+    for shadowed in copies[1:]:
+        console.print(f"  it comes before https_ota {shadowed}, which is not used")
+
+
+def _other_mpy(data: bytes, mpy: int) -> str:
+    """Return in words that the image's MicroPython reads .mpy files of another version than this; "" when it does not, or does not tell."""
+    banner = _BANNER.search(data)
+    if not banner or not mpy:
+        return ""
+    minor = int(banner[1])
+    reads = next((v for first, v in reversed(_MPY_VERSIONS) if minor >= first), None)
+    if reads is None or reads == (mpy & 0xFF, mpy >> 8 & 3):
+        return ""
+    return f"the image is MicroPython 1.{minor}, which reads .mpy files of another version ({reads[0]}.{reads[1]})"
 
 
 def _compare_keys(board: link.Link, data: bytes, parsed: image.Image, console: Console) -> None:
     """Say so when updates with `trusted_keys="running"` would refuse the image, or go by another key from then on."""
-    running = board.exec(_RUNNING_KEY, SILENCE_S).split()[-1]
-    if running == "none":
+    running = board.ask(_RUNNING_KEY, SILENCE_S)
+    if not isinstance(running, str):
         return
     verdict = sbv2.check_trust(sbv2.blocks(data, parsed.length), (), running)
     if verdict.verdict is not image.Verdict.VALID:
@@ -262,43 +384,50 @@ def find_address(board: link.Link, found: status.Status, options: Options) -> st
         if options.usb is None:
             return None
         raise ToolError("the board is not connected to Wi-Fi: give --ssid, or --usb")
-    code = _CONNECT.format(ssid=options.ssid, key=options.wifi_key, timeout_ms=20000, mark=_MARK)
-    answer = board.exec(code, 30).rpartition(_MARK)[2].strip()
-    if answer.startswith("none"):
+    code = _CONNECT.format(ssid=options.ssid, key=options.wifi_key, timeout_ms=20000)
+    answer = board.ask(code, 30)
+    if not isinstance(answer, str):
         raise ToolError(
-            f"the board does not get into the Wi-Fi {options.ssid!r} (status {answer.split()[-1]}): "
+            f"the board does not get into the Wi-Fi {options.ssid!r} (status {answer}): "
             f"is the name right, and the key in the environment variable {KEY_VARIABLE}?"
         )
     return answer
 
 
 def _send(
-    board: link.Link, data: bytes, address: str | None, found: status.Status, console: Console
+    board: link.Link,
+    data: bytes,
+    address: str | None,
+    found: status.Status,
+    options: Options,
+    console: Console,
 ) -> bool:
     """Let the board install the image; False when it runs it already. Over the cable without an address."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        (folder / _FILE).write_bytes(data)
+        server: serve.Server | None = None
         asked: list[serve.Answered] = []
         if address is None:
-            stack.enter_context(board.mounted(folder))
-            source, options = f"open('/remote/{_FILE}', 'rb')", ""
+            source, given = "_Source(0)", ""
         else:
-            source, options = stack.enter_context(_served(folder, address, asked))
-            if not found.clock_set:
+            (folder / _FILE).write_bytes(data)
+            source, given, server = stack.enter_context(_served(folder, address, asked))
+            if not found.clock_set or abs(found.clock_s) > _CLOCK_S:
+                console.print("the board's clock is wrong: set by this machine's, to UTC")
                 set_clock(board)
+        if options.retry_failed:
+            given += ", retry_failed=True"
         code = _UPDATE.format(
-            mark=_MARK,
             source=source,
             sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
-            options=options,
+            options=given.lstrip(", "),
         )
         how = "over the cable" if address is None else f"over Wi-Fi to {address}"
         try:
-            return _watch(board, code, len(data), how, console)
+            return _watch(board, code, data, how, console)
         except (link.BoardError, RefusedError) as e:
-            if address is None or asked:
+            if server is None or asked or server.connected:
                 raise
             raise RefusedError(
                 f"{e}; no request has come: does a firewall here keep the board out, or the network its members apart? "
@@ -306,7 +435,7 @@ def _send(
             ) from e
 
 
-def _watch(board: link.Link, code: str, size: int, how: str, console: Console) -> bool:
+def _watch(board: link.Link, code: str, data: bytes, how: str, console: Console) -> bool:
     said: list[str] = []
     columns = (
         TextColumn("{task.description}"),
@@ -316,28 +445,37 @@ def _watch(board: link.Link, code: str, size: int, how: str, console: Console) -
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(how, total=size)
+        task = progress.add_task(how, total=len(data))
 
-        def on_line(line: str) -> None:
-            if not line.startswith(_MARK):
-                console.print(f"  {line}")
-                return
-            words = line[1:]
-            if words[:1].isdigit():
-                progress.update(task, completed=int(words.split()[0]))
+        def on_answer(text: str) -> None:
+            if text[:1].isdigit():
+                progress.update(task, completed=int(text.split(maxsplit=1)[0]))
             else:
-                said.append(words)
+                said.append(text)
 
-        board.exec(code, SILENCE_S, on_line)
+        board.talk(
+            code,
+            on_answer,
+            SILENCE_S,
+            on_line=lambda line: console.print(f"  {line}"),
+            files=[data],
+        )
     if not said:
         raise link.LinkError("the board did not say how it ended")
-    if said[-1].startswith("refused "):
-        raise RefusedError(f"the board refuses: {said[-1].removeprefix('refused ')}")
+    if said[0].startswith("unloadable "):
+        raise ToolError(
+            f"https_ota can't be loaded on the board: {said[0].removeprefix('unloadable ')}: --install writes it anew"
+        )
+    if said[0] in ("refused ", "again "):
+        hint = " (here: --retry-failed)" if said[0] == "again " else ""
+        raise RefusedError(f"the board refuses: {''.join(said[1:])}{hint}")
     return said[-1] == "installed"
 
 
 @contextlib.contextmanager
-def _served(folder: Path, board: str, asked: list[serve.Answered]) -> Iterator[tuple[str, str]]:
+def _served(
+    folder: Path, board: str, asked: list[serve.Answered]
+) -> Iterator[tuple[str, str, serve.Server]]:
     """Serve a folder to a board; gives the source and the options for its update()."""
     here = authority.own_address(board)
     if here is None:
@@ -349,13 +487,14 @@ def _served(folder: Path, board: str, asked: list[serve.Answered]) -> Iterator[t
         yield (
             repr(f"https://{here}:{server.port}/{_FILE}"),
             f"cadata={ca.pem.decode()!r}, stall_s={_STALL_S}",
+            server,
         )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="application image to install")
-    parser.add_argument("--port", metavar="PORT", help=ports.HELP)
+    link.add_arguments(parser)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--usb",
@@ -393,6 +532,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confirm", action="store_true", help="confirm the new firmware once it runs"
     )
+    parser.add_argument(
+        "--test-timeout",
+        type=float,
+        default=Options.test_timeout_s,
+        metavar="SECONDS",
+        help="how long the self-test may take (default %(default).0f)",
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="install it even if it ran on this board before and was taken back",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -411,12 +562,14 @@ def run(args: argparse.Namespace) -> int:
         self_test=args.self_test,
         install=args.install,
         mpy_cross=args.mpy_cross,
+        test_timeout_s=args.test_timeout,
+        retry_failed=args.retry_failed,
     )
-    with link.Link(link.choose(args.port)) as board:
+    with link.from_arguments(args) as board:
         try:
             good = push(data, board, options, output.console())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("the board keeps its firmware") from None
+        except KeyboardInterrupt as e:
+            raise KeyboardInterrupt(*(e.args or ("the board keeps its firmware",))) from None
         finally:
             # Whichever firmware runs now, its application starts again.
             board.run_main()

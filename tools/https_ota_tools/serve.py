@@ -72,6 +72,9 @@ class Server:
         except OSError as e:
             raise ToolError(f"cannot listen on port {port}: {e.strerror}") from e
         self._http.context = self._context
+        self._http.owner = self
+        # Connections that were begun, whatever became of them.
+        self.connected = 0
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
 
@@ -123,9 +126,11 @@ class Server:
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     context: ssl.SSLContext
+    owner: Server
 
     def get_request(self) -> tuple[socket.socket, object]:
         raw, address = super().get_request()
+        self.owner.connected += 1
         raw.settimeout(_TIMEOUT_S)
         # The handshake is left to the connection's own thread: a board that stalls in it shall not stop the others.
         wrapped = self.context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)

@@ -1,15 +1,17 @@
 """`status`: the firmware slots of a board, what they hold, and which one boots."""
 
 import argparse
-import ast
 import struct
+import time
 from dataclasses import dataclass
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from https_ota_tools import image, link, otadata, output, partition, ports
+from https_ota_tools import image, link, otadata, output, package, partition
 from https_ota_tools.errors import ToolError
+from https_ota_tools.package import Copy
 
 NAME = "status"
 HELP = "show the firmware slots of a board on a serial port"
@@ -44,12 +46,6 @@ def _next():
         return P(P.RUNNING).get_next_update().info()[4]
     except OSError:
         return None
-def _package():
-    try:
-        import https_ota
-        return https_ota.__version__, getattr(https_ota, "__file__", "")
-    except (ImportError, AttributeError):
-        return None
 def _wifi():
     try:
         import network
@@ -57,12 +53,13 @@ def _wifi():
         return w.active() and w.isconnected() and w.ifconfig()[0] or None
     except (ImportError, OSError):
         return None
-def _year():
+def _now():
     import time
-    return time.gmtime()[0]
-print(repr(dict(
+    t = time.gmtime()
+    return t[0], time.time() + (946684800 if time.gmtime(0)[0] == 2000 else 0)
+_say(repr(dict(
     parts=_parts(), records=_records(), running=P(P.RUNNING).info()[4], next=_next(),
-    package=_package(), wifi=_wifi(), year=_year(),
+    wifi=_wifi(), now=_now(),
     machine=sys.implementation[2], micropython=sys.implementation[1][:3],
     mpy=getattr(sys.implementation, "_mpy", 0), path=sys.path,
 )))
@@ -98,7 +95,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Status:
-    """What a board said of itself. `wifi` is its address, `package` version and file of https_ota."""
+    """What a board said of itself. `wifi` is its address, `package` version and file of the https_ota it loads, None without any.
+
+    clock_s: how far its clock is ahead of this machine's.
+    copies: all that there are of https_ota, the one that it loads first.
+    """
 
     slots: list[Slot]
     running: Slot
@@ -107,10 +108,12 @@ class Status:
     package: tuple[str, str] | None
     wifi: str | None
     clock_set: bool
+    clock_s: float
     machine: str
     micropython: tuple[int, int, int]
     mpy: int
     path: list[str]
+    copies: list[Copy]
 
     @property
     def chip(self) -> str:
@@ -119,18 +122,21 @@ class Status:
         return image.chip_name(header[0]) if header else "unknown"
 
 
-def read(board: link.Link) -> Status:
-    """Ask a board. Raises ToolError when it is no ESP32 or does not answer."""
+def read(board: link.Link, *, packages: bool = True) -> Status:
+    """Ask a board. Raises ToolError when it is no ESP32 or does not answer.
+
+    packages: look for copies of https_ota, too.
+    """
     try:
-        found = ast.literal_eval(board.exec(_PROBE).strip())
+        found = cast("dict[str, Any]", board.ask(_PROBE))
     except link.BoardError as e:
         if "ImportError" in e.trace:
             raise ToolError(
                 f"{board.port}: no ESP32 with MicroPython: it has no esp32 module"
             ) from e
         raise
-    except (SyntaxError, ValueError) as e:
-        raise ToolError(f"{board.port}: the board's answer makes no sense ({e})") from e
+    copies = package.find(board) if packages else []
+    first = copies[0] if copies and not copies[0].trouble else None
     table = [partition.Partition(p[4], *p[:4]) for p, _ in found["parts"]]
     heads = {p[4]: head for p, head in found["parts"]}
     records = [otadata.Entry.decode(raw) for raw in found["records"]]
@@ -149,13 +155,17 @@ def read(board: link.Link) -> Status:
         running=running,
         next_boot=by_name.get(chosen.name) if chosen else None,
         target=target,
-        package=found["package"],
+        package=(first.version, f"{first.folder}/__init__" if first.folder else "frozen")
+        if first
+        else None,
         wifi=found["wifi"],
-        clock_set=found["year"] >= 2024,
+        clock_set=found["now"][0] >= 2024,
+        clock_s=found["now"][1] - time.time(),
         machine=found["machine"],
         micropython=found["micropython"],
         mpy=found["mpy"],
         path=found["path"],
+        copies=copies,
     )
 
 
@@ -163,12 +173,7 @@ def show(status: Status, console: Console) -> None:
     """Print it for people."""
     version = ".".join(map(str, status.micropython))
     console.print(f"{status.machine}, chip {status.chip}, MicroPython {version}")
-    if status.package:
-        number, file = status.package
-        where = f"from {file}" if file.startswith("/") else "frozen"
-        console.print(f"https_ota {number}, {where}")
-    else:
-        console.print("https_ota is not there: `https-ota push --install` copies it")
+    show_copies(status.copies, console)
     console.print()
     names = ("slot", "offset", "size", "project", "version", "ESP-IDF", "state")
     table = Table(*names, Column("", overflow="fold"), box=None, pad_edge=False)
@@ -178,6 +183,23 @@ def show(status: Status, console: Console) -> None:
         words = (d.project_name, d.version, d.idf_ver) if d else (s.name, "", "")
         table.add_row(p.name, f"{p.offset:#x}", f"{p.size:#x}", *words, s.state, ", ".join(marks))
     console.print(table)
+
+
+def show_copies(copies: list[Copy], console: Console) -> None:
+    """Say which copy of the package is loaded, and what that keeps from being used."""
+    if not copies:
+        console.print("https_ota is not there: `https-ota push --install` copies it")
+        return
+    first, *rest = copies
+    if first.trouble:
+        console.print(
+            f"https_ota {first} can't be loaded: {first.trouble}; `https-ota push --install` writes it anew"
+            + (", or delete the folder" if first.folder else "")
+        )
+    else:
+        console.print(f"https_ota {first}")
+    for other in rest:
+        console.print(f"  it comes before https_ota {other}, which is not used")
 
 
 def _state(
@@ -191,15 +213,16 @@ def _state(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--port", metavar="PORT", help=ports.HELP)
+    link.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the command."""
-    with link.Link(link.choose(args.port), soft_reset=False) as board:
+    with link.from_arguments(args, soft_reset=False) as board:
         try:
-            show(read(board), output.console())
+            found = read(board)
         finally:
             # What was interrupted to ask starts again.
             board.run_main()
+    show(found, output.console())
     return 0
