@@ -5,11 +5,14 @@ what became of the update. `resets` is where the program ends.
 """
 
 import shutil
+import subprocess
+import sys
 
 import images
 import pytest
 from board import ABORTED, INVALID, PENDING_VERIFY, VALID, Board
 from conftest import make_board
+from simserial import SerialBoard
 
 CUT = 75
 SIZE = 20_000
@@ -526,3 +529,36 @@ def test_states_in_otadata(board):
     install(board, options=", retry_failed=True")
     board.run("import https_ota\nif https_ota.state() == 1: https_ota.rollback()")
     assert board.boots_from()[56] == INVALID
+
+
+# -- soft resets, and other ways to confirm
+
+
+def test_mpremote_uses_no_start_up(board):
+    """Each of its commands starts MicroPython over, and boot.py with it."""
+    confirmed(board)
+    folder = board.flash.parent / "fs"
+    folder.mkdir()
+    (folder / "boot.py").write_text("import https_ota\nhttps_ota.guard(60, starts=2)\n")
+    with SerialBoard(board, folder) as serial:
+        for _ in range(4):
+            command = ["-m", "mpremote", "connect", serial.port, "exec", "print(1 + 1)"]
+            done = subprocess.run([sys.executable, *command], capture_output=True, check=True)
+            assert done.stdout.strip() == b"2"
+    assert board.running() == ("2.0.0", "ota_1", VALID)
+
+
+def test_confirmed_as_other_libraries_do_it(board):
+    """The guard's time is over while the application runs: nothing happens, and it counts as confirmed."""
+    shown = board.run(
+        program(
+            "print(https_ota.guard(0.6, starts=3))",
+            "import esp32",
+            "esp32.Partition.mark_app_valid_cancel_rollback()",
+            "time.sleep(2)",
+            "print('still here', esp32.NVS('https_ota').get_i32('starts') & 127)",
+            TELL.replace("\n", "\n    "),
+        )
+    )
+    assert shown == "True\nstill here 0\n('updated', '', '2.0.0', 1)\n"
+    assert board.running() == ("2.0.0", "ota_1", VALID)
