@@ -275,6 +275,54 @@ def test_same_file_is_not_fetched_again_when_it_runs(board):
     assert board.running() == ("3.0.0", "ota_0", PENDING_VERIFY)
 
 
+@pytest.mark.parametrize("request_size", [PLAIN, RANGED])
+@pytest.mark.parametrize("kind", ["date", "ignores conditions"])
+def test_same_file_is_not_fetched_again_without_conditions(board, kind, request_size):
+    """The same date and length, or the ETag again, end it at the head of the response."""
+    date = "Wed, 01 Jan 2025 00:00:00 GMT"
+    options = {"cadata": None, "insecure": True, "request_size": request_size}
+    with FaultServer(DATA, {}, etag="" if kind == "date" else '"v1"') as server:
+
+        def answer(peer, reply):
+            if kind == "date":
+                reply.headers["Last-Modified"] = date
+            elif reply.status == 304:
+                reply.status, reply.body = 200, server.data
+                reply.headers["Content-Length"] = str(len(server.data))
+
+        server.faults = {0: answer}
+        url = server.url("app.bin")
+        board.update(url, **options)
+        board.run("import https_ota; https_ota.confirm()")
+        asked = len(server.requests)
+        assert board.update(url, **options) == "None\n"
+        assert len(server.requests) == asked + 1
+        assert b"If-Modified-Since" not in b"".join(server.requests)
+        # An older file is put back; to If-Modified-Since the server would say 304.
+        server.data, server.etag = OTHER, server.etag and '"v0"'
+        date = "Tue, 31 Dec 2024 00:00:00 GMT"
+        board.update(url, **options)
+    assert board.running() == ("3.0.0", "ota_0", PENDING_VERIFY)
+
+
+@pytest.mark.parametrize("request_size", [PLAIN, RANGED])
+def test_mirrors_with_etags_of_their_own(board, request_size):
+    """Each answers some of the requests. What the file is, its SHA-256 tells."""
+    options = {"sha256": hashlib.sha256(DATA).hexdigest(), "size": len(DATA)}
+    with FaultServer(DATA, {}) as server:
+
+        def other(peer, reply):
+            server.etag = f'"{len(server.requests)}"'
+            return cut(9000)(peer, reply)
+
+        server.faults = {0: other}
+        url = server.url("app.bin")
+        board.update(url, cadata=None, insecure=True, request_size=request_size, **options)
+        assert b"If-Range" not in b"".join(server.requests)
+        assert sum(b"Range: bytes=0-" in request for request in server.requests) <= 1
+    assert board.running().version == "2.0.0"
+
+
 def test_slot_that_holds_the_file_is_not_fetched_again(board):
     """It was rolled back, and the application wants it once more."""
     with FaultServer(DATA, {}) as server:
