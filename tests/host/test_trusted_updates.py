@@ -342,7 +342,7 @@ def test_power_cut_in_every_operation_of_a_signed_and_encrypted_update(
         text = code(url, insecure=True, request_size=4096, **options)
         half = tmp_path / "half.bin"
         shutil.copyfile(start, half)
-        assert Board(half).start(text, SIM_CUT="45").returncode == CUT
+        assert Board(half).start(text, SIM_CUT="52").returncode == CUT
         cuts = [cut_everywhere(flash, tmp_path / "cut.bin", text) for flash in (start, half)]
     with capsys.disabled():
         print(f"\n{cuts[0]} and {cuts[1]} power cuts of a signed and encrypted update")
