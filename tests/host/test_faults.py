@@ -405,6 +405,37 @@ def test_progress_goes_on_after_a_reset(board):
     assert board.running().version == "2.0.0"
 
 
+@pytest.mark.parametrize("kind", ["bare", "weak", "date"])
+def test_progress_goes_on_by_any_validator(board, kind):
+    """What the record holds is known for what it was, and compared; that it has changed is seen, too."""
+    large = images.app_image(size=300_000, version="2.0.0", seed=8)
+    other = images.app_image(size=300_000, version="3.0.0", seed=9)
+    old, new = {
+        "bare": ("0x8D4BCC2E4835CD0", "0x8D4BCC2E4835CD1"),
+        "weak": ('W/"1"', 'W/"2"'),
+        "date": ("Wed, 01 Jan 2025 00:00:00 GMT", "Tue, 31 Dec 2024 00:00:00 GMT"),
+    }[kind]
+
+    def dated(peer, reply):
+        if kind == "date":
+            reply.headers["Last-Modified"] = reply.headers.pop("ETag")
+
+    with FaultServer(large, {0: dated}, etag=old) as server:
+        code = board.code(server.url("app.bin"), cadata=None, insecure=True, request_size=RANGED)
+        assert board.start(code, SIM_CUT="120").returncode == 75
+        half = board.flash.read_bytes()
+        board.run(code)
+        assert server.sent <= len(large) + 65536 + RANGED
+        assert board.running().version == "2.0.0"
+        said = server.requests[-1].decode()
+        assert ("\r\nIf-Range: " in said) == (kind == "date")
+        assert "If-Modified-Since" not in said
+        board.flash.write_bytes(half)
+        server.data, server.etag = other, new
+        board.run(code)
+        assert board.running().version == "3.0.0"
+
+
 @pytest.mark.parametrize("what", ["other file", "no validator", "flash changed", "other url"])
 def test_record_that_does_not_fit(board, what):
     """It is not relied on: the update starts at the beginning."""
