@@ -198,8 +198,8 @@ class Checker:
         self.pos += n
 
     def least(self):
-        """How long the file is at least."""
-        return self.pos
+        """How long the file is at least: its content does not tell."""
+        return 0
 
     def finish(self):
         """Raise OTAError for an empty file."""
@@ -243,10 +243,11 @@ def _mounted(label):
     return bdev is not None and bdev.info()[4] == label and (paths is None or "/" in paths)
 
 
-def fetch(url, write, *, sha256=None, decrypt=None, **http):
+def fetch(url, write, *, sha256=None, size=None, decrypt=None, **http):
     """Download a file, over all that can go wrong, and hand it to write(memoryview) piece by piece; return its size.
 
     sha256   of what is handed over, if known: 32 bytes or 64 hex digits; OTAError(DIGEST) at the end if it is another
+    size     its bytes, if known, likewise; OTAError(SIZE)
     decrypt  as OTA's; only after the return is what came authentic
     The other options are those of download.Download. The pieces are at most 1024 bytes long, and the memory is used again
     for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
@@ -258,17 +259,25 @@ def fetch(url, write, *, sha256=None, decrypt=None, **http):
     from .ota import to_digest
 
     expected = to_digest(sha256)
+    wanted = size
     source = download = Download(url, **http)
     if decrypt is not None:
         from .crypt import Decrypt
 
         source = Decrypt(download, decrypt)
+        download.offset = decrypt.header_size
+    if wanted:
+        download.least = download.offset + wanted
     buf = bytearray(1024)
     view = memoryview(buf)
     sha = hashlib.sha256()
     size = 0
     try:
         download.open()
+        if download.total is None and download.open_end and not (wanted or expected or decrypt):
+            from .explain import no_length
+
+            raise no_length(url)
         if decrypt is not None:
             source.begin()
         while True:
@@ -284,6 +293,8 @@ def fetch(url, write, *, sha256=None, decrypt=None, **http):
         download.close()
         if decrypt is not None:
             source.close()
+    if wanted and size != wanted:
+        raise OTAError(OTAError.SIZE, "expected %d bytes, got %d" % (wanted, size))
     if expected and not equal(sha.digest(), expected):
         raise OTAError(OTAError.DIGEST, "the file is not the one expected: its SHA-256 is another")
     return size

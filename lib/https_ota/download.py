@@ -109,6 +109,7 @@ class Download:
             False  # its owner knows size and SHA-256: a mirror's own ETag is no other file
         )
         self.least = 0  # bytes that must come, where the length is not known otherwise
+        self.open_end = False  # only the end of the connection ends the file: whether it is all must be told otherwise
         self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
         self.verified = None  # the host whose certificate was last found good
@@ -455,6 +456,7 @@ class Download:
         elif self.status == 200:
             if conn.length >= 0:
                 total = conn.length
+            self.open_end = conn.open_end
         elif self.status in (204, 304):
             return
         elif self.status != 416 or not self.position:
@@ -594,9 +596,18 @@ class Download:
                 limit = self.least - self.position
             try:
                 n = self._conn.readinto(buf, limit)
-            except (OSError, OTAError):
+            except (OSError, OTAError) as e:
                 if self.total is None and 0 < self.least <= self.position:
                     n = 0  # the file is complete, and the server did not say goodbye
+                elif (
+                    self.open_end
+                    and e.args[0] == ETIMEDOUT
+                    and self.retry
+                    and self.retry.position == self.position
+                ):
+                    # Twice at the same byte: a read that begins with data swallows TLS's close_notify, and some
+                    # servers then wait for ours. It is as good an end as one whose close_notify nobody sees.
+                    n = 0
                 else:
                     raise
             if n and self._skip:

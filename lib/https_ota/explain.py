@@ -60,6 +60,15 @@ def tls_buffer_error(request_size, ranges):
     )
 
 
+def no_length(url):
+    """The OTAError for a file of which neither the server nor the caller tells where it ends."""
+    return OTAError(
+        OTAError.SIZE,
+        "%s: expected the server to tell the length, as a cut connection looks like the end: give size= or sha256=,"
+        " sign it (trusted_keys=), or let the server send Content-Length" % url.split("?", 1)[0],
+    )
+
+
 def connect_error(e, host, port, reached, context, timeout_s, tick=None):
     """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words."""
     if isinstance(e, ValueError):

@@ -155,7 +155,8 @@ class Connection:
     second while it waits, and may raise.
     open(), send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
-    and `total` of a Content-Range (-1 when absent), `location`, `etag` and `modified` (bytes that begin with their
+    and `total` of a Content-Range (-1 when absent), `open_end` (only the end of the connection, TLS's or TCP's, ends the
+    body, and MicroPython does not tell one from the other), `location`, `etag` and `modified` (bytes that begin with their
     kind, E or M; None when absent), `challenge` (of a WWW-Authenticate for Digest, else of the last; likewise),
     `retry_after` (seconds, 0 when absent), `head_size` in bytes.
     """
@@ -177,6 +178,7 @@ class Connection:
         self._chunked = False
         self._old = False  # HTTP/1.0
         self.keep = False
+        self.open_end = False
         self.left = 0
         self.length = -1
         self.status = 0
@@ -413,11 +415,13 @@ class Connection:
         elif self.length >= 0:
             self.left = self.length
         else:
-            self.keep = False  # the end of the connection is the end of the body
+            self.keep = False
+            self.open_end = True
 
     def _status_line(self, n):
         self._chunked = False
         self.left = _UNTIL_CLOSE
+        self.open_end = False
         self.length = self.start = self.end = self.total = -1
         # Kept, so that the same again in the next response need not be allocated.
         self._last_etag = self.etag or self._last_etag

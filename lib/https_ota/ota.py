@@ -143,6 +143,8 @@ class OTA:
             self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
             if self._download:
                 self._download.offset = decrypt.header_size
+        if self._download and size:
+            self._download.least = self._download.offset + size
         self._sha256 = to_digest(sha256)
         self._size = size
         self._trusted = trusted_keys
@@ -470,6 +472,16 @@ class OTA:
             self._emit(_VERIFY_CHIP_ID, info.chip_id)
             self._emit(_VERIFY_CHIP_REVISION, info.min_chip_rev)
         self._slot.check(info, self._verify_spi_mode)
+        if (
+            info.chip_id is None  # an image tells where it ends
+            and total is None
+            and self._download
+            and self._download.open_end
+            and not (self._size or self._sha256 or self._trusted or self._crypt)
+        ):
+            from .explain import no_length
+
+            raise no_length(self._download.url)
         if total is not None and self._size and total != self._size:
             raise OTAError(
                 OTAError.SIZE, "expected %d bytes, the file has %d" % (self._size, total)
@@ -550,8 +562,8 @@ class OTA:
             if done & _SAVE_MASK == 0 and self._checker.pos != self.info.size:
                 self._resume.save(done)
         if self._download is not None and self._download.total is None:
-            size = self._crypt.size if self._crypt else None
-            self._download.least = self._download.offset + (size or self._checker.least())
+            size = (self._crypt and self._crypt.size) or self._size or self._checker.least()
+            self._download.least = size and self._download.offset + size
         if self._feed:
             self._feed()
         self._emit(_WRITE_FLASH if written else _SKIPPED, self._checker.pos)
