@@ -51,7 +51,8 @@ class _Tap(io.IOBase):
                     self._got = 0
                     self._left = self._head[3] << 8 | self._head[4]
                     self.record = max(self.record, self._left)
-                    self.tls = self.tls and self._head[0] == _HANDSHAKE and self._head[1] == 3
+                    if not self.chain and (self._head[0] != _HANDSHAKE or self._head[1] != 3):
+                        self.tls = False
                 continue
             self._left -= 1
             if self._more:

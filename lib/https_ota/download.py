@@ -14,14 +14,14 @@ from .steps import Again
 _MAX_REDIRECTS = const(5)
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
 _SECTOR = const(4096)
+_MAX_RECORD = const(16384)  # TLS has none that are longer
 _MARGIN = const(64)  # a later response's head may be longer than the first one's
 _REDIRECTS = (301, 302, 303, 307, 308)
 # As in events.py, which need not be loaded.
 _RETRY = const(11)
 _REDIRECT = const(12)
 
-# Request sizes that turned out to fit, by host and port: not to be found out again.
-_fits = {}
+_GROW_AFTER = const(16)  # responses until a size that shrank may grow
 
 
 class Changed(OTAError):
@@ -125,6 +125,12 @@ class Download:
         self.retry = None  # what recover.py counts
         self.size = request_size
         self.auto_size = request_size is None
+        # A record that does not fit looks like one that someone put on the way: what is learned from it is only for
+        # this download, and tried again.
+        self._roof = None  # what the size was before it shrank
+        self._sized_at = 0  # where it became what it is
+        self._grow_after = _GROW_AFTER
+        self._grown = False
         self.url = self._first_url = url
         self.origin = parse_url(url)
         self.retry_after = 0
@@ -284,10 +290,20 @@ class Download:
                 % (round(self.deadline_s, 1), self.position, self.total),
             )
 
+    def fits(self):
+        """Whether as much as is asked for has come since this was asked last: then its size was not the matter."""
+        if self.position - self._sized_at < (self.size or _MAX_RECORD):
+            return False
+        self._sized_at = self.position
+        return True
+
     def shrink(self, size):
-        """From now on ask this host for no more than `size` bytes at once."""
-        self.size = size
-        _fits[self.origin[1:3]] = size
+        """Ask for no more than `size` bytes at once, until that has gone well for a while."""
+        if self._roof is None:
+            self._roof = self.size
+        if self._grown:
+            self._grow_after *= 4
+        self._resize(size, False)
 
     def back_to_start(self):
         """Ask at the first URL again; False when that is where we are."""
@@ -313,13 +329,23 @@ class Download:
             return
         from .explain import tls_buffer
 
+        # Below 16 KiB a whole response, head and body, may come as one record: the first leaves a quarter
+        # for the head, whose length it tells.
         room = tls_buffer()
-        size = _fits.get(self.origin[1:3])
-        if size is None:
-            # Below 16 KiB a whole response, head and body, may come as one record: the first leaves a quarter
-            # for the head, whose length it tells.
-            size = 0 if room >= 16384 or not self.origin[0] else room * 3 // 4
+        self._roof = None
+        size = 0 if room >= _MAX_RECORD or not self.origin[0] else room * 3 // 4
+        self._resize(size, False)
+
+    def _resize(self, size, grown):
         self.size = size
+        self._grown = grown
+        self._sized_at = self.position
+
+    def _grow(self):
+        size = self.size * 2
+        if size >= (self._roof or _MAX_RECORD):
+            size, self._roof = self._roof, None
+        self._resize(size, True)
 
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
@@ -346,6 +372,11 @@ class Download:
             self._head = build(self.url, self.origin, headers, self._hook, self._condition(later))
         if self._conn is not None and not self._conn.ready():
             self.close()
+        if (
+            self._roof is not None
+            and self.position - self._sized_at >= self.size * self._grow_after
+        ):
+            self._grow()
         head = self._head
         if self.size:
             stop = self.position + self.size
@@ -470,7 +501,7 @@ class Download:
             or (self.total is not None and total is not None and total != self.total)
         ):
             self.close()
-            self.position = self.least = 0
+            self.position = self.least = self._sized_at = 0
             self.total = self._etag = self._modified = self._known = None
             raise Changed
         if (
@@ -519,7 +550,10 @@ class Download:
 
         size = tls_buffer() - head_size - _MARGIN
         if _MIN_REQUEST <= size < _SECTOR * 4:
-            self.size = min(size, _fits.get(self.origin[1:3], size))
+            if self._roof is None:
+                self.size = size
+            else:
+                self._roof = size
 
     def _check_range(self, conn):
         if conn.total < 0 or conn.start < 0:

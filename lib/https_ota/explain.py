@@ -105,6 +105,12 @@ def _handshake_error(number, host, port, context, timeout_s, tick):
                 "%s:%d: expected TLS, what answers there speaks something else; check the port"
                 % (host, port),
             )
+        if chain and size <= room:
+            return OTAError(
+                OTAError.DISCONNECTED,
+                "%s:%d: a TLS record that can't be right came within the handshake (%d): something on the way changes"
+                " what passes" % (host, port, number),
+            )
         need = max((size + 1023) // 1024 * 1024, room + 1024)
     what = "certificate chain (%d bytes)" % chain if chain else "TLS handshake"
     return OTAError(

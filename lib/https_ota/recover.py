@@ -13,7 +13,7 @@ _SMALLEST = const(512)
 _LONGEST_WAIT_MS = const(32000)
 _SLICE_MS = const(100)
 _FIRST_TRIES = const(3)
-_CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
+_BROKEN = (-29312, -29056)  # MBEDTLS_ERR_SSL_CONN_EOF, _INVALID_MAC
 # Statuses below 500 that a server gives for a while: timeout, too many requests. Those from 500 on are trouble of its
 # own or of what stands before it, whatever the number; but for two that say "never".
 _PASSING = (408, 425, 429)
@@ -42,7 +42,7 @@ def recover(download, e):
     if d.deadline_s:
         d.check_deadline()
     if isinstance(e, OSError):
-        if too_big(e):
+        if too_big(e) and not d.fits():
             _ask_for_less(d)
             return
         if not d.reached and not _bad_moment(d, e):
@@ -97,7 +97,7 @@ def pause(download):
 def _bad_moment(d, e):
     number = e.args[0] if e.args else 0
     failures = d.retry.failures if d.retry else 0
-    return d.answered and failures < _FIRST_TRIES and (number > 0 or number == _CONN_EOF)
+    return d.answered and failures < _FIRST_TRIES and (number > 0 or number in _BROKEN)
 
 
 def _ask_for_less(d):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable, Mapping
 
 from servers import DEADLINE_S, HOST, Server
 
@@ -13,7 +14,8 @@ class Proxy(Server):
     `rtt_s` is the time that a byte and its answer need on top of what they need without it. `cut_at=n` ends the
     connection once, in place of the server's TLS record number n, counted from 1 over all connections;
     `records` is how many there were, `was_cut` whether it came to that. With `bytes_s` the server's bytes come
-    so slowly, those of each connection behind the first `fast`.
+    so slowly, those of each connection behind the first `fast`. `spoil` maps the number of a record to
+    what makes another of it.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -26,10 +28,12 @@ class Proxy(Server):
         cut_at: int = 0,
         bytes_s: float = 0,
         fast: int = 0,
+        spoil: Mapping[int, Callable[[bytes], bytes]] | None = None,
     ) -> None:
         super().__init__(upstream.identity)
         self.bytes_s = bytes_s
         self.fast = fast
+        self.spoil = dict(spoil or {})
         self.upstream = upstream
         self.rtt_s = rtt_s
         self.cut_at = cut_at
@@ -71,9 +75,11 @@ class Proxy(Server):
         there, back = await asyncio.open_connection(HOST, self.upstream.port)
         try:
             up = asyncio.create_task(self._pass(reader, back, self._pieces))
-            pieces = (
-                self._records if self.cut_at else self._slowly if self.bytes_s else self._pieces
-            )
+            pieces = self._pieces
+            if self.cut_at or self.spoil:
+                pieces = self._records
+            elif self.bytes_s:
+                pieces = self._slowly
             down = asyncio.create_task(self._pass(there, writer, pieces))
             # When the server's side has ended, so has the connection; the board's may end first.
             await down
@@ -135,7 +141,8 @@ class Proxy(Server):
                 self.records += 1
                 if self.records == self.cut_at:
                     return
-                yield head + data
+                spoil = self.spoil.pop(self.records, None)
+                yield spoil(head + data) if spoil else head + data
 
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
