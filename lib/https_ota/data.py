@@ -3,35 +3,29 @@
 #
 # A signed file is `espsecure sign-data`'s: filled up to a multiple of 4096 bytes, then the signature sector.
 
-from binascii import crc32
-
 from esp32 import Partition
 from micropython import const
 
 from .errors import OTAError
 from .image import SplitHash
-from .slot import Slot
+from .slot import SECTOR, Region, Slot
 
-_SECTOR = const(4096)
 _TYPE_OTA = const(0x10)
 # otadata, phy, nvs, nvs_keys, efuse: the system's own.
 _SYSTEM = (0, 1, 2, 4, 5)
-_ERASE = const(6)
 
 
 def target(label, staging):
     """The Slot or Target for the options `partition` and `staging`. Raises OTAError(PARTITION)."""
     part = _find(label)
     if staging is None:
-        if part.info()[0] == Partition.TYPE_APP:
-            return Slot(part)
-        return Target(part)
+        return Slot(part) if part.info()[0] == Partition.TYPE_APP else Target(part)
     if part.info()[0] == Partition.TYPE_APP:
         raise ValueError("staging: an OTA slot is its own staging area")
     if staging is True:
-        return Staged(part, Slot())
+        return Target(part, Slot())
     other = _find(staging)
-    return Staged(part, Slot(other) if other.info()[0] == Partition.TYPE_APP else Target(other))
+    return Target(part, Slot(other) if other.info()[0] == Partition.TYPE_APP else Target(other))
 
 
 def beside(name):
@@ -42,27 +36,40 @@ def beside(name):
 def together(*sessions):
     """Install several things at once: each OTA is received and verified before any takes effect, a firmware last.
 
-    Returns the list of what each begin() gave; those that had nothing to do are left out of the rest. For a
-    consistent pair after a power cut at any moment, what is not firmware needs a place that the running firmware does
-    not use: see beside().
+    Returns the list of what each begin() gave, None for what had nothing to do. Where the firmware has nothing to do,
+    nor has what belongs to the slot that it would go to, by its label (see beside()): that is of the firmware there.
+    For a consistent pair after a power cut at any moment, what is not firmware needs such a place, which the running
+    firmware does not use. No two sessions may write to the same partition, staging= included: OTAError(IN_PROGRESS).
     """
     from .steps import run
 
+    infos = [None] * len(sessions)
+    work = []
     try:
-        infos = []
-        work = []
         for session in sessions:
-            info = session.begin()
-            infos.append(info)
+            session.claim()
+        # The firmware decides, and takes effect last.
+        order = sorted(range(len(sessions)), key=lambda i: not sessions[i].is_firmware)
+        idle = []
+        for i in order:
+            session = sessions[i]
+            if not session.is_firmware and any(session.slot.endswith(end) for end in idle):
+                continue
+            info = infos[i] = session.begin()
             if session.refusal:
                 raise session.refusal  # the others were meant for this firmware
-            if info is not None:
-                while session.perform():
-                    pass
-                run(session.verify_steps())
-                work.append(session)
-        work.sort(key=lambda session: session._slot.running_info is not None)
-        for session in work:
+            if info is None:
+                if session.is_firmware:
+                    idle.append("_%d" % session.region.number)
+                continue
+            # It may have been selected before, and what it needs is about to change.
+            for other in work:
+                other.region.prepare()
+            while session.perform():
+                pass
+            run(session.verify_steps())
+            work.append(session)
+        for session in reversed(work):
             run(session.finish_steps(True))
         return infos
     finally:
@@ -86,13 +93,16 @@ class DataInfo:
         return "<data for %s>" % self.label
 
 
-class Target:
-    """A data partition; the methods are those of slot.Slot."""
+class Target(Region):
+    """A data partition; the methods are those of slot.Slot.
 
-    running_number = -1
+    staging  the Slot or Target that is written and verified before it is copied here, else None
+    """
+
     running_info = None
+    is_selected = False
 
-    def __init__(self, part):
+    def __init__(self, part, staging=None):
         info = part.info()
         if info[1] in _SYSTEM:
             raise OTAError(
@@ -103,16 +113,26 @@ class Target:
                 OTAError.PARTITION,
                 "%s is mounted: vfs.umount() it first, and use nothing of it meanwhile" % info[4],
             )
-        self.part = part
-        self.size = info[3]
-        self.label = info[4]
-        self.number = 0x80 | crc32(info[4].encode()) & 0x7F
-        self.written = 0
-        self.skipped = 0
-        self._compare = bytearray(512)
+        super().__init__(part, False)
+        self.partitions = (self.label,)
+        if staging is None:
+            return
+        if staging.label == self.label:
+            raise ValueError("staging: expected another partition than %s" % self.label)
+        if staging.is_selected:
+            raise OTAError(
+                OTAError.PARTITION,
+                "%s holds the firmware that starts next: restart first, or take that back with https_ota.cancel()"
+                % staging.label,
+            )
+        self.area = staging
+        self.size = min(self.size, staging.size)
+        self.partitions += (staging.label,)
 
     def prepare(self):
-        """Nothing: who reads this partition has to know whether it is whole."""
+        """An OTA slot that serves for staging must not be booted meanwhile."""
+        if self.area is not self:
+            self.area.prepare()
 
     def look(self, head, n):
         """The DataInfo of any file."""
@@ -129,55 +149,27 @@ class Target:
         """As Slot.signature_steps()."""
         from .sign import verify_steps
 
-        if size % _SECTOR or size < 2 * _SECTOR:
+        if size % SECTOR or size < 2 * SECTOR:
             raise OTAError(
                 OTAError.UNSIGNED,
                 "expected a file of whole sectors with a signature sector at its end, got %d bytes: sign it with"
                 " espsecure" % size,
             )
-        return verify_steps(self.part, trusted, buf, feed, size, size - _SECTOR)
+        return verify_steps(self.area, trusted, buf, feed, size, size - SECTOR)
 
-    def size_of_running(self):
-        """0: nothing runs from here."""
-        return 0
-
-    def switch_steps(self, session):
-        """Nothing: what was written is in its place."""
-        yield False
-
-    erase = Slot.erase
-    write = Slot.write
-    read = Slot.read
-    _holds = Slot._holds
-
-
-class Staged(Target):
-    """A data partition that is written by way of another one."""
-
-    def __init__(self, part, staging):
-        super().__init__(part)
-        self._final = part
-        self._staging = staging
-        self.part = staging.part
-        self.size = min(self.size, staging.size)
-
-    def prepare(self):
-        """An OTA slot must not be booted meanwhile."""
-        self._staging.prepare()
-
-    def switch_steps(self, session):
-        """Copy to where it belongs, a buffer a step, and compare."""
-        buf, views, size = session._sector, session._pieces, session.info.size
-        self.part, staging = self._final, self.part
-        for i in range(0, (size + _SECTOR - 1) // _SECTOR, len(buf) // _SECTOR):
-            staging.readblocks(i, buf)
+    def switch_steps(self, info, buf, views, size, feed):
+        """Copy from the staging area to where it belongs, a buffer a step, and compare."""
+        if self.area is self:
+            return
+        for i in range(0, (size + SECTOR - 1) // SECTOR, len(buf) // SECTOR):
+            self.area.read(i, buf)
             self.write(i, buf, views)
-            if not self._holds(i, views):
+            if not self.holds(i, views):
                 raise OTAError(
                     OTAError.READ_BACK, "%s does not hold what was copied to it" % self.label
                 )
-            if session._feed:
-                session._feed()
+            if feed:
+                feed()
             yield False
 
 

@@ -26,7 +26,7 @@ from micropython import const
 from .errors import OTAError
 from .hot import equal
 from .http import join_url, parse_url
-from .image import CHIPS
+from .image import chip_name
 from .policy import secure_floor, version_key
 
 NEVER = "9999-12-31T23:59:59Z"
@@ -90,7 +90,7 @@ class Manifest:
                 raise _bad("files: expected {...}, came %s", _shown(file))
             name = file.get("chip")
             if isinstance(name, int):
-                name = CHIPS.get(name) or "chip id %d" % name
+                name = chip_name(name)
             elif not isinstance(name, str):
                 raise _bad("chip: expected a name or a number, came %s", _shown(name))
             fits = _plain(name) == _plain(chip)
@@ -116,7 +116,7 @@ class Manifest:
 def decide(manifest, base, running, board, variant, device_id, failed, feed=None):
     """The Decision on a Manifest that came from the URL `base`, for the board that runs `running` (an ImageInfo).
 
-    failed  app_elf_sha256 of the image that this board went back from, or None
+    failed  list of app_elf_sha256 of the images that this board went back from
     feed    called at least once a sector when the running firmware must be read: for a watchdog
     Raises OTAError: MANIFEST, NO_FILE, SECURE_VERSION.
     """
@@ -125,7 +125,7 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
     digest = _digest(_get(file, "sha256", str))
     encrypted = _get(file, "encrypted", bool, False)
     elf = _get(file, "elf_sha256", str, "")
-    failed = failed is not None and elf != "" and equal(failed, _digest(elf))
+    failed = bool(failed) and elf != "" and _digest(elf) in failed
     url = _get(file, "url", str)
     for c in url:
         if not "!" <= c <= "~":

@@ -10,6 +10,7 @@ class OTAError(Exception):
     PENDING_VERIFY = 3  # the running firmware is not confirmed yet
     MEMORY = 4  # not enough memory for a TLS connection
     PARTITION = 5  # a partition that does not exist or must not be written
+    IN_PROGRESS = 6  # another update writes to the partition
     # Transport.
     CLOCK = 10  # the board's clock is not set
     CERT_DATE = 11  # the server's certificate is expired or not valid yet

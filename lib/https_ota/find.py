@@ -2,12 +2,13 @@
 
 from micropython import const
 
+from . import nvs
 from .errors import OTAError
 from .hot import sums
 from .image import SplitHash
+from .slot import SECTOR
 from .steps import retry
 
-_SECTOR = const(4096)
 _CONNECTED = const(1)  # as in events.py
 
 NOTHING = const(0)
@@ -20,73 +21,91 @@ def find(ota):
 
     A generator, see steps.py.
     """
-    slot = ota._slot
+    region = ota.region
+    # Data is in use where it is, a firmware once its slot is selected.
+    there = THERE if ota.is_firmware else NOTHING
     if ota._sha256 and ota._size:
         whole = SplitHash.whole(ota._sha256)
-        if slot.size_of_running() >= ota._size:
-            if (yield from ota._hash(slot.read_running, ota._size, None)) == whole:
+        if ota.is_firmware and region.running.info()[3] >= ota._size:
+            if (yield from ota._hash(region.running.readblocks, ota._size, None)) == whole:
                 return NOTHING
-        if slot.size >= ota._size and (yield from _slot_holds(ota, ota._size, None, whole)):
-            return THERE
+        if region.size >= ota._size and (yield from _holds(ota, ota._size, None, whole)):
+            return there
     download = ota._download
     if download is None:
         yield from retry(ota._start)
         return STREAM
     position = 0
-    held = validator = total = None
+    running = held = validator = total = None
     if ota._use_resume:
         from .resume import Resume
 
-        try:
-            ota._resume = Resume(download.url, slot.number)
-        except OSError:
-            pass  # a board without NVS: no records
-    if ota._resume:
-        position = yield from _replay(ota, ota._resume)
+        ota._resume = resume = Resume(download.url, region.key)
+        position = yield from _replay(ota, resume)
         if position:
-            validator, total = ota._resume.validator, ota._resume.total
+            validator, total = resume.validator, resume.total
         elif not (ota._sha256 and ota._size):
             # With these it is known that neither slot holds it, and a 304 would be wrong: an ETag may be made of
             # size and time alone.
-            held = ota._resume.held()
-            if held and held[0] != slot.number and not _is_running(ota, held):
-                held = None
-    download.ask(position, validator, total, held and held[5], held and held[1])
+            held = resume.held()
+            if ota.is_firmware:
+                running = resume.held(nvs.key(region.running))
+                # Whoever flashed the board by cable meanwhile left the record behind.
+                if running and running.elf_sha256 != region.running_info.app_elf_sha256[:8]:
+                    running = None
+    known = held if held and (region.is_selected or not running) else running
+    # A date may be the same of two files: then the head decides, below.
+    sized = known and known.validator[:1] == b"E" and known.total
+    download.ask(position, validator, total, known and known.validator, sized or None)
     status = yield from retry(download.answer)
     ota._emit(_CONNECTED, status)
-    if status == 304 and held and held[0] == slot.number:
-        if (yield from _slot_holds(ota, held[1], held[2], held[4])):
+    if status == 304 and known and known is held:
+        if (yield from _holds(ota, held.size, held.body, held.digest)):
             download.close()
-            return THERE
+            return there
+        held = None
         download.ask()
         status = yield from retry(download.answer)
     if status in (204, 304):
         return NOTHING
     if download.position:
         ota._go_on(position - download.offset)
-    else:
+        return STREAM
+    region.area.head = None
+    yield from retry(ota._start)
+    # Without an ETag, or asked about another file, the server could not tell that nothing is new.
+    if running and _same(ota, running):
+        return NOTHING
+    if held and _same(ota, held):
+        download.close()
+        if (yield from _holds(ota, held.size, held.body, held.digest)):
+            return there
+        download.ask()
         yield from retry(ota._start)
     return STREAM
 
 
-def _is_running(ota, held):
-    # Whoever flashed the board by cable meanwhile left the record behind.
+def _same(ota, held):
+    """Whether the file that has begun to come is the one that is held."""
+    # A date, above all, is the same for many files.
     return (
-        held[0] == ota._slot.running_number
-        and held[3] == ota._slot.running_info.app_elf_sha256[:8]
+        ota._download.validator == held.validator
+        and (ota._download.total or 0) == held.total
+        and ota.info.app_elf_sha256[:8] == held.elf_sha256
     )
 
 
-def _slot_holds(ota, size, body, digest):
-    """Whether the slot holds this image, and it is for this board; sets ota.info then."""
-    if (yield from ota._hash(ota._slot.read, size, body)) != digest:
+def _holds(ota, size, body, digest):
+    """Whether the partition holds this file, and it is for this board; sets ota.info then."""
+    region = ota.region
+    if (yield from ota._hash(region.read, size, body)) != digest:
         return False
-    ota._slot.read(0, ota._sector)
-    info = ota._slot.look(ota._sector, min(size, ota._unit))
+    region.read(0, ota._sector)
+    info = region.look(ota._sector, min(size, ota._unit))
     if info is None:
         return False
     info.size = size
-    ota._slot.check(info, ota._verify_spi_mode)
+    region.check(info, ota._verify_spi_mode)
     ota.info = info
     return True
 
@@ -95,7 +114,8 @@ def _replay(ota, resume):
     """Take up what an earlier session wrote, after a look at the flash; return where in the file to go on."""
     done = resume.load()
     unit = ota._unit
-    if not 0 < done <= ota._slot.size or done % unit:
+    region, area = ota.region, ota.region.area
+    if not 0 < done <= region.size or done % unit:
         return 0
     size = resume.total
     crypt = ota._crypt
@@ -108,15 +128,16 @@ def _replay(ota, resume):
             size = crypt.size_of(resume.total)
         if ota._size and ota._size != size:
             return 0
-        checker = ota._slot.checker(size, ota._sha256 is not None)
+        checker = region.checker(size, ota._sha256 is not None)
         resume.start_sums()
+        area.head = resume.held_back if area.holds_back else None
         for i in range(done // unit):
-            ota._slot.read(i * (unit // _SECTOR), ota._sector)
+            area.read(i * (unit // SECTOR), ota._sector)
             if i == 0:
-                info = ota._slot.look(ota._sector, unit)
+                info = region.look(ota._sector, unit)
                 if info is None:
                     return 0
-                ota._slot.check(info, ota._verify_spi_mode)
+                region.check(info, ota._verify_spi_mode)
             sums(ota._sector, unit, resume.sums)
             checker.feed(ota._sector, 0, ota._sector, 0, unit)
             checker.hash.update(ota._sector, ota._sector_view, unit)

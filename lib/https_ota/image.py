@@ -24,18 +24,27 @@ _PADDING = const(3)  # zeros, and the checksum as the last byte of a 16-byte row
 _SHA256 = const(4)
 _TRAILER = const(5)  # signature sector or anything else; ESP-IDF tolerates it
 
-CHIPS = {
-    0: "ESP32",
-    2: "ESP32-S2",
-    5: "ESP32-C3",
-    9: "ESP32-S3",
-    12: "ESP32-C2",
-    13: "ESP32-C6",
-    16: "ESP32-H2",
-    18: "ESP32-P4",
-    20: "ESP32-C61",
-    23: "ESP32-C5",
-}
+# A tuple costs a frozen package no RAM.
+_CHIPS = (
+    (0, "ESP32"),
+    (2, "ESP32-S2"),
+    (5, "ESP32-C3"),
+    (9, "ESP32-S3"),
+    (12, "ESP32-C2"),
+    (13, "ESP32-C6"),
+    (16, "ESP32-H2"),
+    (18, "ESP32-P4"),
+    (20, "ESP32-C61"),
+    (23, "ESP32-C5"),
+)
+
+
+def chip_name(chip_id):
+    """The name of a chip by its id in an image's header."""
+    for known, name in _CHIPS:
+        if known == chip_id:
+            return name
+    return "chip id %d" % chip_id
 
 
 class ImageInfo:
@@ -63,7 +72,7 @@ class ImageInfo:
     @property
     def chip(self):
         """The chip's name."""
-        return CHIPS.get(self.chip_id) or "chip id %d" % self.chip_id
+        return chip_name(self.chip_id)
 
     def __repr__(self):
         return "<%s %s for %s, built %s %s with ESP-IDF %s>" % (

@@ -9,10 +9,10 @@ import sys
 # All modules, and after each what of it is offered. A text, as it takes half the memory of a dict.
 _NAMES = (
     "|ota update OTA |errors OTAError |image ImageInfo |progress bar |slot running_info |trial guard "
-    "|outcome last_result |policy newer_only same_project |encrypted EncryptedImage |data beside fetch together "
+    "|back rollback cancel |outcome last_result |policy newer_only same_project |encrypted EncryptedImage |data beside fetch together "
     "|status status |install install |usage help |release check update_from |decide Decision "
-    "|aio |chain |chip |crypt |digest |download |ec |ecies |events |explain |find |gcm |hot |http |nonblocking |odd |pin "
-    "|recover |request |resume |sha384 |sign |steps |trust |wrong "
+    "|aio |chain |chip |crypt |digest |download |ec |ecies |events |explain |find |gcm |hot |http |nonblocking |nvs |odd "
+    "|otadata |pin |recover |request |resume |sha384 |sign |steps |trust |wrong "
 )
 
 _passes = 0  # how often dir() or TAB is still to ask for OTAError

@@ -1,6 +1,7 @@
 # The session: pulls the image through, fills one sector at a time, checks it and hands it to the slot.
 
 import gc
+import time
 
 from micropython import const
 
@@ -15,6 +16,7 @@ _RECEIVE = const(1024)
 _PIECE = const(512)
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MAX_RESTARTS = const(3)
+_ABANDONED_MS = const(600000)
 
 # As in events.py, which need not be loaded.
 _START = const(0)
@@ -37,6 +39,8 @@ _SUCCESS = const(3)
 _FINISHED = const(4)
 _ABORTED = const(5)
 _NAMES = ("not begun", "begun", "in progress", "received", "finished", "aborted or failed")
+
+_owners = {}  # label of a partition: the session that writes it
 
 
 class OTA:
@@ -69,8 +73,9 @@ class OTA:
     As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware
     still boots, and the boot selection is untouched until finish().
 
-    `info` is the new image's ImageInfo (None before begin()), `slot` the label of the slot written, `refusal` the
-    OTAError that tells why begin() found an image and yet nothing to do, else None.
+    `info` is the new image's ImageInfo (None before begin()), `slot` the label of the partition written, `refusal` the
+    OTAError that tells why begin() found an image and yet nothing to do, else None. From claim() on `region` is the
+    slot.Slot or data.Target that is written.
     """
 
     def __init__(
@@ -167,7 +172,8 @@ class OTA:
         self._wlan = wlan
         self._pm = None
         self._state = _INIT
-        self._slot = None
+        self._used = 0  # when one of the verbs was called last
+        self.region = None
         self._checker = None
         self._restarts = 0
         self._starting = False
@@ -178,6 +184,37 @@ class OTA:
         self.refusal = None
 
     # -- the verbs ----------------------------------------------------------------------------------
+
+    def claim(self):
+        """Become the only session that writes its partitions, until it ends; begin() does it where it was not done.
+
+        Raises OTAError: NO_SLOT, PENDING_VERIFY, PARTITION; IN_PROGRESS when another session writes one of them.
+        """
+        if self.region is not None:
+            return
+        if self._where[0] is None:
+            region = Slot()
+        else:
+            from .data import target
+
+            region = target(*self._where)
+        self._used = time.ticks_ms()
+        for label in region.partitions:
+            other = _owners.get(label)
+            if other is None:
+                continue
+            # Who forgot abort() must not keep a board from updates for ever.
+            if time.ticks_diff(self._used, other._used) < _ABANDONED_MS:
+                raise OTAError(
+                    OTAError.IN_PROGRESS,
+                    "another update writes to %s: finish() or abort() that one first" % label,
+                )
+            other.abort()
+        for label in region.partitions:
+            _owners[label] = self
+        self.region = region
+        self.slot = region.label
+        self.is_firmware = region.running_info is not None
 
     def begin(self):
         """Connect and check the image's header against this board; nothing is erased yet.
@@ -194,17 +231,11 @@ class OTA:
         self._expect(_INIT)
         try:
             self._emit(_START, None)
-            if self._where[0] is None:
-                self._slot = Slot()
-            else:
-                from .data import target
-
-                self._slot = target(*self._where)
-            self.slot = self._slot.label
-            if self._slot.size % self._unit:
+            self.claim()
+            if self.region.size % self._unit:
                 raise ValueError(
                     "buffer: its %d bytes don't divide the %d of %s"
-                    % (self._unit, self._slot.size, self.slot)
+                    % (self._unit, self.region.size, self.slot)
                 )
             if self._trusted is not None:
                 from .sign import key_digests
@@ -235,11 +266,13 @@ class OTA:
             return False
         if self._state != _BEGIN:
             self._expect(_IN_PROGRESS)
+        self._used = time.ticks_ms()
         try:
             if self._state == _BEGIN:
                 if self._resume:
                     self._resume.overwrite()
-                self._slot.prepare()
+                self.region.prepare()
+                self.region.area.hold(self._sector)
                 self._start_erasing()
                 self._state = _IN_PROGRESS
             if self._erase_at < self._erase_end:
@@ -285,7 +318,10 @@ class OTA:
         try:
             if not verified:
                 yield from self.verify_steps()
-            yield from self._slot.switch_steps(self)
+            size = self._checker.pos if self._checker else self.info.size
+            yield from self.region.switch_steps(
+                self.info, self._sector, self._pieces, size, self._feed
+            )
             self._state = _FINISHED
             self._emit(_UPDATE_BOOT_PARTITION, self.slot)
         except GeneratorExit:
@@ -304,6 +340,7 @@ class OTA:
     def verify_steps(self):
         """A generator with the first half of finish(): is all that was written right? Nothing takes effect yet."""
         self._expect(_SUCCESS)
+        self._used = time.ticks_ms()
         if self._checker is not None:
             yield from self._read_back()
         if self._trusted is not None:
@@ -311,7 +348,14 @@ class OTA:
 
             self._trusted = yield from running_steps(self._trusted, self._sector, self._feed)
             size = self._checker.pos if self._checker else self.info.size
-            yield from self._slot.signature_steps(self._trusted, self._sector, self._feed, size)
+            try:
+                yield from self.region.signature_steps(
+                    self._trusted, self._sector, self._feed, size
+                )
+            except OTAError:
+                # It may have been there before, and selected.
+                self.region.area.spoil()
+                raise
 
     def abort(self):
         """Stop and close the connection; harmless at any time. A later update may go on from here."""
@@ -321,6 +365,8 @@ class OTA:
             if started:
                 self._emit(_ABORT, None)
         self._close()
+        for label in [label for label in _owners if _owners[label] is self]:
+            del _owners[label]
         self._sector = self._sector_view = self._pieces = self._receive = None
         if self._pm is not None:
             pm, self._pm = self._pm, None
@@ -456,7 +502,7 @@ class OTA:
             self._sector_view[self._fill : self._fill + n] = self._receive[self._at : self._at + n]
             self._fill += n
             self._at += n
-        info = self._slot.look(head, self._fill)
+        info = self.region.look(head, self._fill)
         if info is None:
             from .wrong import wrong_file
 
@@ -471,7 +517,7 @@ class OTA:
         if info.chip_id is not None:
             self._emit(_VERIFY_CHIP_ID, info.chip_id)
             self._emit(_VERIFY_CHIP_REVISION, info.min_chip_rev)
-        self._slot.check(info, self._verify_spi_mode)
+        self.region.check(info, self._verify_spi_mode)
         if (
             info.chip_id is None  # an image tells where it ends
             and total is None
@@ -486,13 +532,13 @@ class OTA:
             raise OTAError(
                 OTAError.SIZE, "expected %d bytes, the file has %d" % (self._size, total)
             )
-        if total is not None and total > self._slot.size:
+        if total is not None and total > self.region.size:
             raise OTAError(
                 OTAError.TOO_BIG,
                 "the image has %d bytes, slot %s only %d"
-                % (total, self._slot.label, self._slot.size),
+                % (total, self.region.label, self.region.size),
             )
-        self._checker = self._slot.checker(total, self._sha256 is not None)
+        self._checker = self.region.checker(total, self._sha256 is not None)
         self._checker.feed(head, 0, head, 0, self._fill)
         self.info = info
 
@@ -506,7 +552,7 @@ class OTA:
             self.refusal = None
         if self.refusal:
             return False
-        return accept(self.info, self._slot.running_info, self._checks)
+        return accept(self.info, self.region.running_info, self._checks)
 
     # -- sector by sector ---------------------------------------------------------------------------
 
@@ -519,12 +565,12 @@ class OTA:
 
     def _start_erasing(self):
         self._erase_at = self._index * (self._unit // SECTOR)
-        size = self.info.size or self._slot.size
+        size = self.info.size or self.region.size
         self._erase_end = (size + SECTOR - 1) // SECTOR if self._bulk else 0
 
     def _erase_sector(self):
         # One at a time, for watchdogs and other tasks.
-        self._slot.erase(self._erase_at)
+        self.region.area.erase(self._erase_at)
         self._erase_at += 1
         if self._feed:
             self._feed()
@@ -537,9 +583,9 @@ class OTA:
             n = self._got - self._at
             if n > unit - self._fill:
                 n = unit - self._fill
-            if self._index * unit + self._fill + n > self._slot.size:
+            if self._index * unit + self._fill + n > self.region.size:
                 raise OTAError(
-                    OTAError.TOO_BIG, "more data than the slot's %d bytes" % self._slot.size
+                    OTAError.TOO_BIG, "more data than the slot's %d bytes" % self.region.size
                 )
             self._checker.feed(self._sector, self._fill, self._receive, self._at, n)
             self._fill += n
@@ -551,7 +597,8 @@ class OTA:
         self._checker.hash.update(self._sector, self._sector_view, n)
         if n < self._unit:
             self._blank(n)
-        written = self._slot.write(
+        area = self.region.area
+        written = area.write(
             self._index * (self._unit // SECTOR), self._sector, self._pieces, self._bulk
         )
         self._index += 1
@@ -560,7 +607,7 @@ class OTA:
             sums(self._sector, self._unit, self._resume.sums)
             done = self._index * self._unit
             if done & _SAVE_MASK == 0 and self._checker.pos != self.info.size:
-                self._resume.save(done)
+                self._resume.save(done, area.head)
         if self._download is not None and self._download.total is None:
             size = (self._crypt and self._crypt.size) or self._size or self._checker.least()
             self._download.least = size and self._download.offset + size
@@ -593,22 +640,28 @@ class OTA:
 
     def _read_back(self):
         hash = self._checker.hash
-        found = yield from self._hash(self._slot.read, self._checker.pos, hash.body)
+        area = self.region.area
+        found = yield from self._hash(area.read, self._checker.pos, hash.body)
         if found != hash.finish():
             raise OTAError(
                 OTAError.READ_BACK,
-                "slot %s does not hold what was written to it: the flash is failing, or something else wrote there"
-                % self._slot.label,
+                "%s does not hold what was written to it: the flash is failing, or something else wrote there"
+                % area.label,
             )
 
     def _remember(self):
+        from .resume import Held
+
         hash = self._checker.hash
         self._resume.finish(
-            self._checker.pos,
-            hash.body,
-            self.info.app_elf_sha256,
-            hash.finish(),
-            self._download.validator,
+            Held(
+                self._checker.pos,
+                hash.body,
+                self._download.total or 0,
+                self.info.app_elf_sha256,
+                hash.finish(),
+                self._download.validator,
+            )
         )
 
     def _close(self):

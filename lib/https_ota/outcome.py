@@ -5,20 +5,21 @@
 #
 #   "last"    blob, the image that was installed or rolled back last: 1, result (below), slot number, length of
 #             the reason; app_elf_sha256 (32 bytes); version (32 bytes, zeros at its end); the reason (UTF-8)
-#   "failed"  blob of 32 bytes, app_elf_sha256 of the image that was rolled back or did not start. Erased when
-#             another one is confirmed
+#   "failed"  app_elf_sha256 (32 bytes) of up to 6 images that were rolled back or did not start, the last one
+#             first. Erased when another one is confirmed
 
 from collections import namedtuple
 
-from esp32 import NVS, Partition
+from esp32 import Partition
 from micropython import const
 
-from .confirm import ABORTED, INVALID, NEW, PENDING_VERIFY, entries, otadata, slot_number
+from . import nvs, otadata
 from .errors import OTAError
 
 _VERSION = const(1)
 _HEAD = const(68)
 _MAX_WHY = const(60)
+_MOST_FAILED = const(6 * 32)
 _DESC = const(32)  # where the application descriptor is in an image
 _DESC_SIZE = const(176)  # as far as app_elf_sha256 ends
 
@@ -57,14 +58,14 @@ def last_result():
 
 
 def failed():
-    """app_elf_sha256 (32 bytes) of the image that is not to be installed again, or None."""
+    """List of app_elf_sha256 (32 bytes) of the images that are not to be installed again, the last one first."""
     return _failed(_find_out()[1])
 
 
 def refusal(info):
     """The OTAError that tells why the image of this ImageInfo is not to be installed again, or None."""
     last, sha = _find_out()
-    if _failed(sha) != info.app_elf_sha256:
+    if info.app_elf_sha256 not in _failed(sha):
         return None
     why = _why(last) if last is not None and last[4:36] == info.app_elf_sha256 else ""
     return OTAError(
@@ -82,7 +83,7 @@ def refusal(info):
 def installed(number, info):
     """Record what is about to be selected: slot number and ImageInfo."""
     version = info.version.encode()
-    _store("last", _record(number, info.app_elf_sha256, version, ""))
+    nvs.put("last", _record(number, info.app_elf_sha256, version, ""))
 
 
 def leaving(why):
@@ -90,33 +91,33 @@ def leaving(why):
     part = Partition(Partition.RUNNING)
     desc = _descriptor(part)
     if desc is not None:
-        _store("last", _record(slot_number(part), desc[144:], desc[16:48], why))
+        nvs.put("last", _record(otadata.slot_number(part), desc[144:], desc[16:48], why))
 
 
 def confirmed():
     """An image has proved itself: whatever failed before may be tried again."""
-    try:
-        nvs = NVS("https_ota")
-        nvs.erase_key("failed")
-        nvs.commit()
-    except OSError:
-        pass  # there was none
+    nvs.drop("failed")
 
 
 def _find_out():
     # The record "last", brought up to date, or None; and the digest of what failed when that can't be stored.
-    part = otadata()
+    part = otadata.partition()
     if part is None:
         return None, None
-    found = entries(part)
+    found = otadata.entries(part)
     running = Partition(Partition.RUNNING)
-    number = slot_number(running)
-    own = _newest(found, number)
-    own_seq = own[1] if own else 0
+    number = otadata.slot_number(running)
+    own = otadata.newest(found, number)
+    own_seq = 0 if own is None else found[own][1]
     last = _load()
     for entry in found:
         # One that somebody else installed, or before records were kept.
-        if entry and entry[1] > own_seq and entry[2] in (INVALID, ABORTED) and entry[0] != number:
+        if (
+            entry
+            and entry[1] > own_seq
+            and entry[2] in (otadata.INVALID, otadata.ABORTED)
+            and entry[0] != number
+        ):
             if last is None or last[2] != entry[0]:
                 last = _record_of(entry[0]) or last
     if last is None:
@@ -125,17 +126,19 @@ def _find_out():
     own_sha = desc[144:] if desc is not None else None
     sha = last[4:36]
     before = last[1]
-    entry = _newest(found, last[2])
+    entry = otadata.newest(found, last[2])
+    if entry is not None:
+        entry = found[entry]
     if last[2] == number and sha == own_sha:
-        if entry and entry[2] == PENDING_VERIFY:
+        if entry and entry[2] == otadata.PENDING_VERIFY:
             return _become(last, _ON_TRIAL), None
         last = _become(last, _UPDATED, "")
     elif before in (_ROLLED_BACK, _NOT_STARTED):
         return last, None
-    elif _why(last) or (entry and entry[2] in (INVALID, ABORTED)):
+    elif _why(last) or (entry and entry[2] in (otadata.INVALID, otadata.ABORTED)):
         last = _become(last, _ROLLED_BACK, _why(last) or _cause())
     elif entry and entry[1] > own_seq:
-        if entry[2] == NEW:
+        if entry[2] == otadata.NEW:
             return _become(last, _SELECTED), None
         last = _become(last, _NOT_STARTED)
     elif before == _INSTALLED:
@@ -146,30 +149,18 @@ def _find_out():
         confirmed()
     # What has been confirmed once and does not start now was damaged: fetching it again repairs it.
     elif (last[1] == _ROLLED_BACK or before != _UPDATED) and any(sha) and sha != own_sha:
-        if not _store("failed", sha):
+        if not nvs.keep("failed", b"".join(_failed(sha))[:_MOST_FAILED]):
             return last, sha
     # Last, so that a power cut in between does all of it again.
-    _store("last", last)
+    nvs.put("last", last)
     return last, None
 
 
-def _failed(sha):
-    if sha is not None:
-        return bytes(sha)
-    buf = bytearray(32)
-    try:
-        NVS("https_ota").get_blob("failed", buf)
-    except OSError:
-        return None
-    return bytes(buf)
-
-
-def _newest(found, number):
-    best = None
-    for entry in found:
-        if entry and entry[0] == number and (best is None or entry[1] > best[1]):
-            best = entry
-    return best
+def _failed(first=None):
+    buf = bytearray(_MOST_FAILED)
+    n = nvs.get("failed", buf)
+    found = [bytes(buf[i : i + 32]) for i in range(0, n, 32)]
+    return found if first is None or first in found else [bytes(first)] + found
 
 
 def _cause():
@@ -208,7 +199,7 @@ def _become(last, result, why=None):
 def _record_of(number):
     # Of the image that a slot holds.
     for part in Partition.find(Partition.TYPE_APP):
-        if slot_number(part) == number:
+        if otadata.slot_number(part) == number:
             desc = _descriptor(part)
             return None if desc is None else _record(number, desc[144:], desc[16:48], "")
     return None
@@ -230,23 +221,7 @@ def _text(raw):
 
 def _load():
     buf = bytearray(_HEAD + _MAX_WHY)
-    try:
-        n = NVS("https_ota").get_blob("last", buf)
-    except OSError:
-        return None
+    n = nvs.get("last", buf)
     if n < _HEAD or buf[0] != _VERSION or n != _HEAD + buf[3] or buf[1] > _NOT_STARTED:
         return None
     return buf[:n]
-
-
-# A store that is missing, full or worn out must not stop an update: it goes on without records.
-
-
-def _store(key, data):
-    try:
-        nvs = NVS("https_ota")
-        nvs.set_blob(key, data)
-        nvs.commit()
-    except OSError:
-        return False
-    return True

@@ -1,8 +1,8 @@
 # Which images are wanted: by secure version, version and project, before anything is erased.
 
-from esp32 import NVS
 from micropython import const
 
+from . import nvs
 from .errors import OTAError
 from .slot import running_info
 
@@ -33,19 +33,13 @@ def accept(info, running, checks):
 
 def secure_floor():
     """The lowest secure version that this board takes; 0 when it was never raised."""
-    try:
-        return NVS("https_ota").get_i32("floor")
-    except OSError:
-        return 0
+    return nvs.get_number("floor")
 
 
 def raise_floor(secure_version):
-    """From now on take nothing below this secure version. Raises OSError when that can't be stored."""
+    """From now on take nothing below this secure version. False when that can't be stored: it is to be tried again."""
     secure_version = min(secure_version, _MOST)
-    if secure_version > secure_floor():
-        nvs = NVS("https_ota")
-        nvs.set_i32("floor", secure_version)
-        nvs.commit()
+    return secure_version <= secure_floor() or nvs.keep("floor", secure_version)
 
 
 def newer_only(info):

@@ -83,7 +83,7 @@ def check(
         device_id = device_id.encode()
     feed = wdt.feed if wdt else None
     running = running_info()
-    failed = None
+    failed = []
     if not retry_failed:
         from .outcome import failed as find_failed
 

@@ -1,25 +1,33 @@
-# What outlives a reset: how far an update has come, and what the slot that was written last holds.
+# What outlives a reset: how far an update has come, and what a partition holds that was written.
 #
-# Three records in NVS, namespace "https_ota". They are hints: what they say is checked against the flash
-# before it is relied on, and without them an update starts at its beginning.
+# Records in NVS, one of each kind for each partition (X, see nvs.key()). They are hints: what they say is checked
+# against the flash before it is relied on, and without them an update starts at its beginning.
 #
-#   "part": version, slot number, length of the validator, 0; total, bytes done (u32, little-endian); two
-#           sums over these bytes (hot.sums); 8 bytes of the URL's SHA-256; validator
-#   "head": 8 bytes of the validator's SHA-256, then the header of an encrypted file; written before "part"
-#   "done": version, slot number, length of the validator, 0; total, bytes of the image before its own
-#           SHA-256; 8 bytes of app_elf_sha256; the same of the URL; 64 bytes of SplitHash; validator
+#   "partX": version, length of the validator, 0, 0; total, bytes done (u32, little-endian); two sums over these bytes
+#            (hot.sums); 8 bytes of the URL's SHA-256; the image's first 32 bytes, which the flash does not hold yet
+#            (slot.py); validator
+#   "headX": 8 bytes of the validator's SHA-256, then the header of an encrypted file; written before "partX"
+#   "doneX": version, length of the validator, 0, 0; size, bytes of the image before its own SHA-256; length of the
+#            file; 8 bytes of app_elf_sha256; the same of the URL; 64 bytes of SplitHash; validator
 
+from collections import namedtuple
 from hashlib import sha256
 from struct import pack_into, unpack_from
 
-from esp32 import NVS
 from micropython import const
 
-_VERSION = const(1)
-_PART = const(28)
-_DONE = const(92)
+from . import nvs
+from .hot import copy_xor
+from .http import identity
+
+_VERSION = const(2)
+_PART = const(60)
+_HEAD_AT = const(28)
+_DONE = const(96)
 _MAX_VALIDATOR = const(128)
 _MAX_HEADER = const(8 + 1024)
+
+Held = namedtuple("Held", ("size", "body", "total", "elf_sha256", "digest", "validator"))
 
 
 def _short(data):
@@ -27,16 +35,16 @@ def _short(data):
 
 
 class Resume:
-    """The records for one URL and one slot.
+    """The records for one URL and one partition, `key` (see nvs.key()).
 
-    `done_bytes`, `total` and `validator` tell of an update that was broken off; `sums` are its running sums.
+    `done_bytes`, `total`, `validator` and `held_back` (the first 32 bytes) tell of an update that was broken off; `sums`
+    are its running sums.
     """
 
-    def __init__(self, url, slot_number):
-        self._nvs = NVS("https_ota")
-        # The query changes with each presigned URL.
-        self._url = _short(url.split("?", 1)[0].encode())
-        self._slot = slot_number
+    def __init__(self, url, key):
+        self._url = _short(identity(url).encode())
+        self._key = key
+        self._part = "part" + key
         self._buf = buf = bytearray(_DONE + _MAX_VALIDATOR)
         self._view = None
         self._header = None
@@ -44,14 +52,16 @@ class Resume:
         self.done_bytes = 0
         self.total = None
         self.validator = None
+        self.held_back = None
 
     def load(self):
         """Read the record of an update that was broken off; return the bytes it says are done, 0 without one."""
         buf = self._buf
-        n = self._get("part")
-        if n < _PART or buf[1] != self._slot or buf[20:28] != self._url or n != _PART + buf[2]:
+        n = nvs.get(self._part, buf)
+        if n < _PART or buf[0] != _VERSION or buf[20:28] != self._url or n != _PART + buf[1]:
             return 0
         self.total, self.done_bytes = unpack_from("<II", buf, 4)
+        self.held_back = bytes(buf[_HEAD_AT:_PART])
         self.validator = bytes(buf[_PART:n])
         self.expected = bytes(self.sums)
         return self.done_bytes
@@ -59,11 +69,8 @@ class Resume:
     def header(self):
         """The header of the encrypted file that load() told of, None when it is not known."""
         buf = bytearray(_MAX_HEADER)
-        try:
-            n = self._nvs.get_blob("head", buf)
-        except OSError:
-            return None
-        return bytes(buf[8:n]) if buf[:8] == _short(self.validator) else None
+        n = nvs.get("head" + self._key, buf)
+        return bytes(buf[8:n]) if n > 8 and buf[:8] == _short(self.validator) else None
 
     def bind(self, total, validator, header):
         """Begin to keep a record of a file; without a validator there is none to keep.
@@ -77,7 +84,7 @@ class Resume:
             return
         n = _PART + len(validator)
         buf = self._buf
-        pack_into("<BBBBII", buf, 0, _VERSION, self._slot, len(validator), 0, total, 0)
+        pack_into("<BBBBII", buf, 0, _VERSION, len(validator), 0, 0, total, 0)
         buf[20:28] = self._url
         buf[_PART:n] = validator
         self._view = memoryview(buf)[:n]
@@ -87,70 +94,57 @@ class Resume:
         """Make the running sums those of nothing."""
         pack_into("<II", self._buf, 12, 1, 0)
 
-    def save(self, done):
-        """Record that so many bytes are written. Allocates nothing."""
+    def save(self, done, held_back):
+        """Record that so many bytes are written, and the first 32 that are not (None: all are)."""
         if self._header is not None:
-            self._set("head", self._header)
+            self._put("head" + self._key, self._header)
             self._header = None
         if self._view is not None:
             pack_into("<I", self._buf, 8, done)
-            self._set("part", self._view)
+            if held_back is not None:
+                copy_xor(self._buf, _HEAD_AT, held_back, 0, _PART - _HEAD_AT, 0)
+            self._put(self._part, self._view)
 
     def clear(self):
         """Forget the update that was broken off."""
         self._view = None
-        self._erase("part")
-        self._erase("head")
+        nvs.drop(self._part)
+        nvs.drop("head" + self._key)
 
-    def held(self):
-        """What the last update wrote from this URL, or None: slot number, total, body, elf_sha256, digest, validator."""
+    def held(self, key=None):
+        """What the last update from this URL wrote to a partition (None: this one), a Held, or None.
+
+        size, body and total are bytes of the image, of what its own SHA-256 covers, and of the file (0: not known).
+        """
         buf = self._buf
-        n = self._get("done")
-        if n < _DONE or buf[20:28] != self._url or n != _DONE + buf[2]:
+        n = nvs.get("done" + (key or self._key), buf)
+        if n < _DONE or buf[0] != _VERSION or buf[24:32] != self._url or n != _DONE + buf[1]:
             return None
-        total, body = unpack_from("<II", buf, 4)
-        return buf[1], total, body, bytes(buf[12:20]), bytes(buf[28:92]), bytes(buf[_DONE:n])
+        return Held(
+            *unpack_from("<III", buf, 4),
+            bytes(buf[16:24]),
+            bytes(buf[32:_DONE]),
+            bytes(buf[_DONE:n]),
+        )
 
-    def finish(self, total, body, elf_sha256, digest, validator):
-        """Record that the slot holds a whole image now, and forget that it was broken off."""
+    def finish(self, held):
+        """Record what the partition holds now, a Held; and forget that it was broken off."""
+        validator = held.validator
         if validator is not None and len(validator) <= _MAX_VALIDATOR:
             buf = self._buf
-            pack_into("<BBBBII", buf, 0, _VERSION, self._slot, len(validator), 0, total, body)
-            buf[12:20] = elf_sha256[:8]
-            buf[20:28] = self._url
-            buf[28:92] = digest
+            pack_into("<BBBBIII", buf, 0, _VERSION, len(validator), 0, 0, *held[:3])
+            buf[16:24] = held.elf_sha256[:8]
+            buf[24:32] = self._url
+            buf[32:_DONE] = held.digest
             buf[_DONE : _DONE + len(validator)] = validator
-            self._set("done", memoryview(buf)[: _DONE + len(validator)])
+            nvs.put("done" + self._key, memoryview(buf)[: _DONE + len(validator)])
         self.clear()
 
     def overwrite(self):
-        """Forget what the slot holds: it is about to change."""
-        buf = bytearray(_DONE + _MAX_VALIDATOR)
-        try:
-            if self._nvs.get_blob("done", buf) >= 2 and buf[1] == self._slot:
-                self._erase("done")
-        except OSError:
-            pass
+        """Forget what the partition holds: it is about to change."""
+        nvs.drop("done" + self._key)
 
-    def _get(self, key):
-        try:
-            n = self._nvs.get_blob(key, self._buf)
-        except OSError:
-            return 0
-        return n if self._buf[0] == _VERSION else 0
-
-    # A store that is full or worn out must not stop an update: it goes on without records.
-
-    def _set(self, key, data):
-        try:
-            self._nvs.set_blob(key, data)
-            self._nvs.commit()
-        except OSError:
+    def _put(self, key, data):
+        # A store that is full or worn out must not stop an update: it goes on without records.
+        if not nvs.put(key, data):
             self._view = None
-
-    def _erase(self, key):
-        try:
-            self._nvs.erase_key(key)
-            self._nvs.commit()
-        except OSError:
-            pass

@@ -2,7 +2,7 @@
 
 from esp32 import Partition
 
-from .confirm import ABORTED, INVALID, PENDING_VERIFY, entries, otadata, slot_number
+from . import otadata
 from .image import HEAD_SIZE, parse
 
 _STATES = {
@@ -17,20 +17,17 @@ _STATES = {
 
 def status():
     """Print a line for each firmware slot: label, size, version, state, and which runs and boots next."""
-    data = otadata()
-    found = entries(data) if data else (None, None)
-    running = slot_number(Partition(Partition.RUNNING))
-    parts = sorted(Partition.find(Partition.TYPE_APP), key=slot_number)
+    data = otadata.partition()
+    found = otadata.entries(data) if data else (None, None)
+    running = otadata.slot_number(Partition(Partition.RUNNING))
+    parts = sorted(Partition.find(Partition.TYPE_APP), key=otadata.slot_number)
     after = _next(found, parts)
     head = bytearray(HEAD_SIZE)
     for part in parts:
-        number = slot_number(part)
+        number = otadata.slot_number(part)
         part.readblocks(0, head, 0)
         info = parse(head, HEAD_SIZE)
-        best = None
-        for entry in found:
-            if entry and entry[0] == number and (best is None or entry[1] > best[1]):
-                best = entry
+        best = otadata.newest(found, number)
         marks = []
         if number == running:
             marks.append("runs")
@@ -42,7 +39,7 @@ def status():
                 part.info()[4],
                 part.info()[3] // 1024,
                 info.version if info else "no application",
-                _STATES.get(best[2], "?") if best else "",
+                "" if best is None else _STATES.get(found[best][2], "?"),
                 ", ".join(marks),
             )
         )
@@ -54,9 +51,9 @@ def _next(found, parts):
     for entry in found:
         if (
             entry
-            and entry[2] not in (PENDING_VERIFY, INVALID, ABORTED)
+            and entry[2] not in (otadata.PENDING_VERIFY, otadata.INVALID, otadata.ABORTED)
             and (best is None or entry[1] > best[1])
         ):
             best = entry
     # Without a record: the factory app, which comes first here, else ota_0.
-    return best[0] if best else slot_number(parts[0])
+    return best[0] if best else otadata.slot_number(parts[0])

@@ -114,7 +114,7 @@ class _Watch:
         if n < most:
             self._set(n + 1)
             return
-        from .confirm import rollback
+        from .back import rollback
         from .errors import OTAError
 
         try:

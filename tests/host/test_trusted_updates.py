@@ -179,7 +179,8 @@ def test_signature_that_another_update_left_behind(board, keys, www, nginx):
     (www / "app.bin").write_bytes(PLAIN)
     options = {"trusted_keys": keys.digests["p256"], "retry_failed": True}
     assert "UNSIGNED" in refuse(board, url, **options)
-    assert slot(board, len(image)) == image
+    # All of it was there, but for what makes it start.
+    assert slot(board, len(image)) == b"\xff" * 32 + image[32:]
 
 
 def test_slot_that_is_there_already_must_be_signed_too(board, keys, www, nginx):
@@ -347,7 +348,7 @@ def test_power_cut_in_every_operation_of_a_signed_and_encrypted_update(
     with capsys.disabled():
         print(f"\n{cuts[0]} and {cuts[1]} power cuts of a signed and encrypted update")
     # 22 sectors, of which 16 are done in the second half; what NVS keeps is a little more than for a plain one.
-    assert cuts[0] > 2 * 22 > cuts[1] > 2 * 6
+    assert cuts[0] > 3 * 22 > cuts[1] > 2 * 6
 
 
 def cut_everywhere(start, flash, text):
@@ -482,7 +483,7 @@ def test_secure_version(any_board, www, nginx):
     any_board.run(code(url))
     assert any_board.running().version == "1.5.0"
     serve(2, "2.0.0")
-    any_board.run(code(url))
+    any_board.run(code(url, retry_failed=True))
     any_board.run("import https_ota; https_ota.confirm()")
     assert any_board.running() == ("2.0.0", "ota_1", VALID)
     for board_runs in ("2.0.0", "1.0.0"):

@@ -7,8 +7,8 @@ from hashlib import sha256
 import simboard
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
-from https_ota import OTA, OTAError, beside, fetch, running_info, together, update
-from https_ota.confirm import entries, otadata
+from https_ota import OTA, OTAError, beside, cancel, fetch, running_info, together, update
+from https_ota.otadata import entries, partition
 from makeimage import Stream, image, noise
 
 DATA = noise(10_000)
@@ -30,19 +30,21 @@ def boots():
 
 
 def test_any_file_goes_to_a_data_partition():
-    before = entries(otadata())
+    before = entries(partition())
     info = update(Stream(DATA), partition="vfs", size=len(DATA))
     assert info.label == "vfs" and info.size == len(DATA)
     assert content("vfs", len(DATA)) == DATA
     assert content("vfs", 12288)[len(DATA) :] == b"\xff" * (12288 - len(DATA))
-    assert entries(otadata()) == before and boots() == "ota_0"
+    assert entries(partition()) == before and boots() == "ota_0"
 
 
 def test_what_is_there_is_not_written_again():
     digest = sha256(DATA).digest()
-    for _ in range(2):
-        simboard.reset_counters()
-        assert update(Stream(DATA), partition="vfs", sha256=digest, size=len(DATA))
+    assert update(Stream(DATA), partition="vfs", sha256=digest, size=len(DATA))
+    simboard.reset_counters()
+    assert update(Stream(DATA), partition="vfs", sha256=digest, size=len(DATA)) is None
+    staged = {"partition": "vfs", "staging": True, "sha256": digest, "size": len(DATA)}
+    assert update(Stream(DATA), **staged) is None
     assert simboard.counters()[0] == 0
 
 
@@ -105,21 +107,31 @@ def test_staging():
     while ota.perform():
         pass
     # All is there, and nothing has changed yet.
-    assert content("ota_1", len(DATA)) == DATA
+    assert content("ota_1", len(DATA))[32:] == DATA[32:]
     assert content("vfs", 12288) == before
     ota.finish()
     assert content("vfs", len(DATA)) == DATA
     assert boots() == "ota_0"
 
 
-def test_staging_slot_can_not_be_booted_meanwhile():
+def test_staging_leaves_alone_what_is_selected():
     update(Stream(firmware()))
     assert boots() == "ota_1"
-    ota = OTA(Stream(DATA), partition="vfs", staging="ota_1")
-    ota.begin()
-    ota.perform()
-    assert boots() == "ota_0"
-    ota.abort()
+    before = content("ota_1", 9000)
+    for staging in (True, "ota_1"):
+        ota = OTA(Stream(DATA), partition="vfs", staging=staging)
+        assert "starts next" in fails(OTAError.PARTITION, ota.begin)
+    assert boots() == "ota_1" and content("ota_1", 9000) == before
+    assert cancel()
+    assert update(Stream(DATA), partition="vfs", staging=True)
+    assert boots() == "ota_0" and content("vfs", len(DATA)) == DATA
+
+
+def test_staged_data_never_boots():
+    """Though it be a firmware."""
+    update(Stream(firmware()), partition="vfs", staging=True)
+    assert content("ota_1", 32) == b"\xff" * 32
+    raises(OSError, Partition("ota_1").set_boot)
 
 
 def test_staging_is_for_data():
@@ -173,10 +185,10 @@ def test_larger_buffers():
         update(Stream(data), buffer=buffer)
         assert content("ota_1", len(data)) == data
         assert boots() == "ota_1"
-        # What is there already is left alone.
+        # What is there already is left alone, but for the first block, which must not boot meanwhile.
         simboard.reset_counters()
         update(Stream(data), buffer=buffer)
-        assert simboard.counters()[0] == 2  # otadata, taken out and put back
+        assert simboard.counters()[0] == size // 4096 + 2  # otadata, taken out and put back
     large = noise(100_000)
     update(Stream(large), partition="vfs", buffer=bytearray(65536))
     assert content("vfs", len(large)) == large

@@ -5,6 +5,8 @@ import sys
 import https_ota
 from fakenet import raises
 
+AT_BOOT = ["https_ota", "https_ota.confirm", "https_ota.otadata"]
+
 
 def loaded_by(function):
     """Modules of the package that are loaded once it has been imported anew and handed to a function."""
@@ -19,14 +21,11 @@ def loaded_by(function):
 
 
 def test_import_loads_only_what_each_boot_needs():
-    assert loaded_by(lambda package: None) == ["https_ota", "https_ota.confirm"]
+    assert loaded_by(lambda package: None) == AT_BOOT
 
 
 def test_confirming_loads_nothing_more():
-    assert loaded_by(lambda package: (package.state(), package.confirm())) == [
-        "https_ota",
-        "https_ota.confirm",
-    ]
+    assert loaded_by(lambda package: (package.state(), package.confirm())) == AT_BOOT
 
 
 def names():
@@ -89,7 +88,7 @@ def test_dir_loads_nothing():
         # And once more, after which all is as before.
         assert dir(package) == listed
 
-    assert loaded_by(ask) == ["https_ota", "https_ota.confirm"]
+    assert loaded_by(ask) == AT_BOOT
 
 
 def test_dir_and_then_an_error_to_catch():
@@ -102,11 +101,11 @@ def test_dir_and_then_an_error_to_catch():
         except package.OTAError as e:
             assert e.code == 1
 
-    assert loaded_by(ask) == ["https_ota", "https_ota.confirm", "https_ota.errors"]
+    assert loaded_by(ask) == AT_BOOT[:2] + ["https_ota.errors"] + AT_BOOT[2:]
 
 
 def test_help_loads_nothing():
-    assert loaded_by(help) == ["https_ota", "https_ota.confirm"]
+    assert loaded_by(help) == AT_BOOT
 
 
 def test_asking_whether_a_name_is_there_loads_nothing():
@@ -117,7 +116,7 @@ def test_asking_whether_a_name_is_there_loads_nothing():
             if name != "OTAError":
                 assert hasattr(package, name or home)
 
-    assert loaded_by(ask) == ["https_ota", "https_ota.confirm"]
+    assert loaded_by(ask) == AT_BOOT
 
 
 def test_what_stands_in_does_its_work():

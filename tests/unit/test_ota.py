@@ -5,8 +5,8 @@ from hashlib import sha256
 
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
-from https_ota import OTA, OTAError, running_info, update
-from https_ota.confirm import NEW, entries, otadata
+from https_ota import OTA, OTAError, cancel, running_info, update
+from https_ota.otadata import NEW, entries, partition
 from makeimage import Stream, flip, image, noise
 
 SECTOR = 4096
@@ -34,7 +34,7 @@ def content(n):
 
 def boots():
     """What starts at the next reset: the label, and otadata."""
-    return Partition(Partition.BOOT).info()[4], entries(otadata())
+    return Partition(Partition.BOOT).info()[4], entries(partition())
 
 
 def receive(ota):
@@ -94,9 +94,9 @@ def test_one_call():
 
 
 def test_boot_selection_is_changed_once():
-    before = entries(otadata())
+    before = entries(partition())
     install(Stream(firmware()))
-    after = entries(otadata())
+    after = entries(partition())
     own = 0 if before[0] else 1
     # Set twice, the record of the running firmware would be lost.
     assert after[own] == before[own]
@@ -234,7 +234,7 @@ def test_slot_leaves_the_boot_selection_with_the_first_perform():
     assert boots()[0] == ota.slot
     ota.perform()
     assert boots()[0] == running
-    assert len([e for e in entries(otadata()) if e]) == 1
+    assert len([e for e in entries(partition()) if e]) == 1
 
 
 def test_abort_at_each_stage():
@@ -366,7 +366,7 @@ def test_more_data_than_the_slot_has():
     ota = OTA(Stream(firmware(4000) + bytes(3 * SECTOR)))
     before = boots()
     ota.begin()
-    ota._slot.size = 2 * SECTOR
+    ota.region.size = 2 * SECTOR
     ota.perform()
     ota.perform()
     assert str(2 * SECTOR) in fails(OTAError.TOO_BIG, ota.perform)
@@ -492,9 +492,8 @@ def test_running_file_is_not_installed_again():
 
 def test_file_in_the_slot_is_not_received_again():
     data = firmware()
-    first = OTA(Stream(data))
-    receive(first)
-    first.abort()
+    update(Stream(data))
+    assert cancel()
     source = Stream(data)
     ota = OTA(source, sha256=sha256(data).digest(), size=len(data))
     assert ota.begin().version == "1.2.3"

@@ -7,8 +7,8 @@ from binascii import hexlify
 import esp32
 import machine
 from esp32 import NVS, Partition
-from https_ota import OTAError, last_result, outcome, running_info
-from https_ota.confirm import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID
+from https_ota import OTAError, last_result, nvs, outcome, running_info
+from https_ota.otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID
 from https_ota.image import parse
 from makeimage import descriptor, image
 from test_confirm import clear, record, write
@@ -49,7 +49,7 @@ def own():
 
 def test_nothing_known():
     assert last_result() is None
-    assert outcome.failed() is None
+    assert outcome.failed() == []
     assert outcome.refusal(INFO) is None
 
 
@@ -124,21 +124,21 @@ def test_going_back_that_did_not_happen():
     outcome.leaving("rollback")
     assert told() == ("updated", "")
     assert stored("last")[3] == 0
-    assert outcome.failed() is None
+    assert outcome.failed() == []
 
 
 def test_going_back_whose_entry_is_gone():
     installed()
-    outcome._store("last", outcome._record(1, SHA, b"1.2.3", "no sensor"))
+    nvs.put("last", outcome._record(1, SHA, b"1.2.3", "no sensor"))
     assert told() == ("rolled back", "no sensor")
-    assert outcome.failed() == SHA
+    assert outcome.failed() == [SHA]
 
 
 def test_found_without_a_record():
     write("ota_1", UPDATE)
     record(1, 2, ABORTED)
     assert last_result()[:4] == ("rolled back", "power", "1.2.3", 1)
-    assert outcome.failed() == SHA
+    assert outcome.failed() == [SHA]
 
 
 def test_old_failure_without_a_record():
@@ -181,7 +181,7 @@ def test_record_of_what_was_given_up():
 def test_long_reasons_and_strange_ones():
     outcome.leaving("x" * 100)
     assert stored("last")[68:] == b"x" * 60
-    outcome._store("last", outcome._record(1, SHA, b"\xff" * 32, "a\nb\u20ac"))
+    nvs.put("last", outcome._record(1, SHA, b"\xff" * 32, "a\nb\u20ac"))
     assert told() == ("rolled back", "a?b???")
     assert last_result().version == "?" * 32
 
@@ -189,7 +189,7 @@ def test_long_reasons_and_strange_ones():
 def test_record_of_failure():
     installed(ABORTED)
     assert stored("failed") is None
-    assert outcome.failed() == SHA
+    assert outcome.failed() == [SHA]
     assert stored("failed") == SHA
 
 
@@ -307,17 +307,17 @@ class Full:
 
 def test_full_store():
     installed(ABORTED)
-    outcome.NVS = Full
+    nvs.NVS = Full
     try:
         for _ in range(2):
             assert told() == ("rolled back", "power")
-            assert outcome.failed() == SHA
+            assert outcome.failed() == [SHA]
             assert outcome.refusal(INFO).code == OTAError.FAILED_BEFORE
         outcome.installed(1, INFO)
         outcome.leaving("why")
         outcome.confirmed()
     finally:
-        outcome.NVS = NVS
+        nvs.NVS = NVS
 
 
 def missing(namespace):
@@ -325,7 +325,7 @@ def missing(namespace):
 
 
 def test_no_store():
-    outcome.NVS = missing
+    nvs.NVS = missing
     try:
         assert last_result() is None
         write("ota_1", UPDATE)
@@ -336,4 +336,4 @@ def test_no_store():
         outcome.leaving("why")
         outcome.confirmed()
     finally:
-        outcome.NVS = NVS
+        nvs.NVS = NVS

@@ -2,7 +2,7 @@
 
 from esp32 import NVS
 from fakenet import fails
-from https_ota import OTA, OTAError, confirm, newer_only, policy, running_info, same_project
+from https_ota import OTA, OTAError, confirm, newer_only, nvs, policy, running_info, same_project
 from https_ota.policy import raise_floor, secure_floor, version_key
 from makeimage import Stream, descriptor, image
 
@@ -163,11 +163,12 @@ def test_board_without_nvs_has_the_running_one_for_a_floor():
     def broken(namespace):
         raise OSError(-4354)
 
-    real, policy.NVS = policy.NVS, broken
+    real, nvs.NVS = nvs.NVS, broken
     try:
         assert secure_floor() == 0
+        assert not raise_floor(3)
     finally:
-        policy.NVS = real
+        nvs.NVS = real
 
 
 def test_nothing_to_confirm_leaves_the_floor():

@@ -3,42 +3,45 @@
 from hashlib import sha256
 from struct import pack
 
+import https_ota
 from esp32 import NVS, Partition
 from fakenet import Net, raises, use
 from https_ota import OTA, running_info
 from https_ota.hot import sums
-from https_ota.resume import Resume
+from https_ota.resume import Held, Resume
 from makeimage import descriptor, header
 
 URL = "https://host/fw.bin"
 TAG = b'"a-1"'
+HEAD = bytes(range(32))
 SECTOR = 4096
 
 
 def forget():
     nvs = NVS("https_ota")
-    for key in ("part", "done"):
-        try:
-            nvs.erase_key(key)
-        except OSError:
-            pass
+    for name in ("part", "done"):
+        for key in ("0", "1", "10000", "190000"):
+            try:
+                nvs.erase_key(name + key)
+            except OSError:
+                pass
     nvs.commit()
 
 
-def begun(done=8192, total=20000, validator=TAG, url=URL, slot=1):
+def begun(done=8192, total=20000, validator=TAG, url=URL, key="1"):
     """Leave the record of an update that was broken off; return its sums."""
-    resume = Resume(url, slot)
+    resume = Resume(url, key)
     resume.bind(total, validator, None)
     resume.start_sums()
     sums(bytearray(range(64)), 64, resume.sums)
-    resume.save(done)
+    resume.save(done, HEAD)
     return bytes(resume.sums)
 
 
-def finished(url=URL, slot=1, validator=TAG):
-    resume = Resume(url, slot)
+def finished(url=URL, key="1", validator=TAG):
+    resume = Resume(url, key)
     resume.bind(20000, validator, None)
-    resume.finish(20000, 19968, b"elf-hash" * 4, bytes(range(64)), validator)
+    resume.finish(Held(20000, 19968, 20016, b"elf-hash" * 4, bytes(range(64)), validator))
 
 
 # -- an update that was broken off
@@ -46,62 +49,63 @@ def finished(url=URL, slot=1, validator=TAG):
 
 def test_no_record():
     forget()
-    assert Resume(URL, 1).load() == 0
-    assert Resume(URL, 1).held() is None
+    assert Resume(URL, "1").load() == 0
+    assert Resume(URL, "1").held() is None
 
 
 def test_record_of_a_part():
     expected = begun()
-    resume = Resume(URL, 1)
+    resume = Resume(URL, "1")
     assert resume.load() == 8192
     assert (resume.total, resume.validator, resume.expected) == (20000, TAG, expected)
+    assert resume.held_back == HEAD
 
 
 def test_later_record_takes_the_place_of_the_earlier():
     begun(4096)
     begun(12288)
-    assert Resume(URL, 1).load() == 12288
+    assert Resume(URL, "1").load() == 12288
 
 
 def test_record_is_of_one_url():
     begun()
     for url in ("https://host/other.bin", "https://other/fw.bin", "https://host/fw.bi"):
-        assert Resume(url, 1).load() == 0, url
+        assert Resume(url, "1").load() == 0, url
 
 
 def test_query_does_not_tell_files_apart():
     # Each presigned URL has another; the validator tells.
     begun(url=URL + "?sig=1")
-    assert Resume(URL + "?sig=2", 1).load() == 8192
+    assert Resume(URL + "?sig=2", "1").load() == 8192
 
 
 def test_record_is_of_one_slot():
-    begun(slot=1)
-    assert Resume(URL, 0).load() == 0
+    begun(key="1")
+    assert Resume(URL, "0").load() == 0
 
 
 def test_no_record_of_what_can_not_be_recognised():
     for total, validator in ((None, TAG), (20000, None), (20000, b"x" * 129)):
         forget()
         begun(total=total, validator=validator)
-        assert Resume(URL, 1).load() == 0
+        assert Resume(URL, "1").load() == 0
 
 
 def test_longest_validator():
     begun(validator=b"x" * 128)
-    resume = Resume(URL, 1)
+    resume = Resume(URL, "1")
     assert resume.load() == 8192 and resume.validator == b"x" * 128
 
 
 def test_forgetting():
     begun()
-    resume = Resume(URL, 1)
+    resume = Resume(URL, "1")
     resume.load()
     resume.clear()
-    assert Resume(URL, 1).load() == 0
+    assert Resume(URL, "1").load() == 0
     # Nothing more is recorded by a session that has forgotten.
-    resume.save(4096)
-    assert Resume(URL, 1).load() == 0
+    resume.save(4096, None)
+    assert Resume(URL, "1").load() == 0
     resume.clear()
 
 
@@ -109,23 +113,23 @@ def test_broken_records():
     begun()
     nvs = NVS("https_ota")
     buf = bytearray(220)
-    n = nvs.get_blob("part", buf)
+    n = nvs.get_blob("part1", buf)
     good = bytes(buf[:n])
     for bad in (good[:-1], good + b"x", good[:20], good[:1], b"\0" + good[1:], b"\xff" * 220):
-        nvs.set_blob("part", bad)
-        assert Resume(URL, 1).load() == 0, bad
+        nvs.set_blob("part1", bad)
+        assert Resume(URL, "1").load() == 0, bad
 
 
 def test_saving_allocates_nothing():
     import micropython
 
-    resume = Resume(URL, 1)
+    resume = Resume(URL, "1")
     resume.bind(20000, TAG, None)
     resume.start_sums()
-    resume._set = lambda key, data: None  # the chip's NVS is C, the SIM board's is not
+    resume._put = lambda key, data: None  # the chip's NVS is C, the SIM board's is not
     micropython.heap_lock()
     try:
-        resume.save(65536)
+        resume.save(65536, HEAD)
     finally:
         micropython.heap_unlock()
 
@@ -137,30 +141,33 @@ def test_record_of_what_is_held():
     forget()
     begun()
     finished()
-    assert Resume(URL, 1).held() == (1, 20000, 19968, b"elf-hash", bytes(range(64)), TAG)
-    assert Resume(URL, 1).load() == 0
+    assert Resume(URL, "1").held() == (20000, 19968, 20016, b"elf-hash", bytes(range(64)), TAG)
+    assert Resume(URL, "1").load() == 0
 
 
-def test_record_of_what_is_held_is_for_either_slot_but_one_url():
+def test_record_of_what_is_held_is_of_one_partition_and_one_url():
     forget()
-    finished(slot=1)
-    assert Resume(URL, 0).held()[0] == 1
-    assert Resume("https://host/other.bin", 1).held() is None
+    finished(key="1")
+    assert Resume(URL, "0").held() is None
+    assert Resume(URL, "0").held("1").size == 20000
+    assert Resume("https://host/other.bin", "1").held() is None
+    finished("https://host/other.bin", "0")
+    assert Resume(URL, "1").held() and Resume("https://host/other.bin", "0").held()
 
 
 def test_overwriting_the_slot_forgets_what_it_held():
     forget()
-    finished(slot=1)
-    Resume(URL, 0).overwrite()
-    assert Resume(URL, 1).held()
-    Resume(URL, 1).overwrite()
-    assert Resume(URL, 1).held() is None
+    finished(key="1")
+    Resume(URL, "0").overwrite()
+    assert Resume(URL, "1").held()
+    Resume(URL, "1").overwrite()
+    assert Resume(URL, "1").held() is None
 
 
 def test_no_record_of_what_has_no_validator():
     forget()
     finished(validator=None)
-    assert Resume(URL, 1).held() is None
+    assert Resume(URL, "1").held() is None
 
 
 # -- a store that fails
@@ -177,15 +184,20 @@ class Worn:
 
 
 def test_worn_out_store_stops_nothing():
-    resume = Resume(URL, 1)
-    resume._nvs = Worn()
-    assert resume.load() == 0 and resume.held() is None
-    resume.bind(20000, TAG, None)
-    resume.start_sums()
-    resume.save(4096)
-    resume.overwrite()
-    resume.finish(20000, 19968, bytes(32), bytes(64), TAG)
-    resume.clear()
+    from https_ota import nvs
+
+    nvs.NVS = Worn
+    try:
+        resume = Resume(URL, "1")
+        assert resume.load() == 0 and resume.held() is None
+        resume.bind(20000, TAG, None)
+        resume.start_sums()
+        resume.save(4096, HEAD)
+        resume.overwrite()
+        resume.finish(Held(20000, 19968, 0, bytes(32), bytes(64), TAG))
+        resume.clear()
+    finally:
+        nvs.NVS = NVS
 
 
 # -- going on
@@ -252,6 +264,7 @@ def break_off(image, sectors=16):
     ota.begin()
     for _ in range(sectors):
         assert ota.perform()
+    https_ota.ota._owners.clear()
 
 
 def go_on(*answers):
@@ -274,7 +287,7 @@ def test_going_on_where_it_was_broken_off():
     net, n = go_on(reply(image, 65536))
     assert b"Range: bytes=65536-\r\n" in net.sent[0] and b"If-Range: " + TAG in net.sent[0]
     assert n <= 3
-    assert Resume("http://host/fw.bin", 1).load() == 0
+    assert Resume("http://host/fw.bin", "190000").load() == 0
 
 
 def test_going_on_with_a_server_that_sends_all_of_it():
@@ -332,7 +345,7 @@ def test_bad_image_leaves_no_record():
             pass
 
     raises(Exception, perform)
-    assert Resume("http://host/fw.bin", 1).load() == 0
+    assert Resume("http://host/fw.bin", "190000").load() == 0
 
 
 def test_what_was_installed_is_asked_for_as_news():
@@ -361,11 +374,13 @@ def test_what_was_installed_and_has_changed_is_received_again():
 
 
 def test_what_runs_is_asked_for_as_news():
-    running = Partition(Partition.RUNNING).info()[1] & 15
+    running = "%x" % Partition(Partition.RUNNING).info()[2]
     own = running_info().app_elf_sha256
     for elf, asked in ((own, True), (bytes(32), False)):
         forget()
-        Resume("http://host/fw.bin", running).finish(20000, 19968, elf, bytes(64), b"E" + TAG)
+        Resume("http://host/fw.bin", running).finish(
+            Held(20000, 19968, 20000, elf, bytes(64), b"E" + TAG)
+        )
         net = use(Net(b"HTTP/1.1 304 N\r\n\r\n"))
         assert session().begin() is None
         assert (b"If-None-Match" in net.sent[0]) == asked
@@ -383,5 +398,5 @@ def test_no_record_says_that_all_is_there():
         while ota.perform():
             pass
         ota.abort()
-        assert Resume("http://host/fw.bin", 1).load() == 0
+        assert Resume("http://host/fw.bin", "190000").load() == 0
         go_on(reply(image))

@@ -9,7 +9,7 @@ from struct import pack
 from esp32 import Partition
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.confirm import (
+from https_ota.otadata import (
     ABORTED,
     INVALID,
     NEW,
@@ -17,7 +17,7 @@ from https_ota.confirm import (
     UNDEFINED,
     VALID,
     entries,
-    otadata,
+    partition,
 )
 from https_ota.slot import SECTOR, Slot, running_info
 from makeimage import flip, image, noise
@@ -26,8 +26,8 @@ from makeimage import flip, image, noise
 def record(i, seq, status):
     """Write an entry of otadata."""
     start = pack("<I", seq)
-    otadata().ioctl(6, i)
-    otadata().writeblocks(
+    partition().ioctl(6, i)
+    partition().writeblocks(
         i, start + b"\xff" * 20 + pack("<iI", status, crc32(start, 0xFFFFFFFF)), 0
     )
 
@@ -72,7 +72,7 @@ def test_board_without_ota_slots():
 
 
 def test_board_without_otadata():
-    simboot.table.remove(otadata()._entry)
+    simboot.table.remove(partition()._entry)
     fails(OTAError.NO_SLOT, Slot)
 
 
@@ -92,7 +92,7 @@ def test_any_other_state_may_install():
     for status in (NEW, VALID, INVALID, ABORTED, UNDEFINED):
         record(0, 1, status)
         Slot()
-    otadata().ioctl(6, 0)
+    partition().ioctl(6, 0)
     Slot()
 
 
@@ -103,7 +103,7 @@ def test_prepare_takes_the_slot_out_of_the_boot_selection():
     for status in (NEW, PENDING_VERIFY, VALID, INVALID, ABORTED, UNDEFINED):
         record(1, 2, status)
         Slot().prepare()
-        assert entries(otadata()) == [(0, 1, VALID), None], status
+        assert entries(partition()) == [(0, 1, VALID), None], status
     assert Partition(Partition.BOOT).info()[4] == "ota_0"
 
 
@@ -111,13 +111,13 @@ def test_prepare_works_the_other_way_round():
     record(1, 3, VALID)
     record(0, 2, VALID)
     Slot().prepare()
-    assert entries(otadata()) == [None, (0, 3, VALID)]
+    assert entries(partition()) == [None, (0, 3, VALID)]
 
 
 def test_prepare_keeps_both_records_of_the_running_slot():
     record(1, 3, VALID)
     assert cost(Slot().prepare) == (0, 0)
-    assert entries(otadata()) == [(0, 1, VALID), (0, 3, VALID)]
+    assert entries(partition()) == [(0, 1, VALID), (0, 3, VALID)]
 
 
 def test_prepare_wears_no_flash_when_there_is_nothing_to_take_out():
@@ -154,10 +154,12 @@ def test_one_other_byte_anywhere_is_written():
     slot = Slot()
     buf, views = buffers(noise(SECTOR))
     slot.write(0, buf, views)
-    for at in (0, 511, 512, 1023, 2048, 3583, 3584, 4095):
-        buf[at] ^= 1
-        assert cost(slot.write, 0, buf, views) == (1, 1), at
-        assert sector(0) == buf
+    for i in (0, 1):
+        slot.write(i, buf, views)
+        for at in (32, 511, 512, 1023, 2048, 3583, 3584, 4095):
+            buf[at] ^= 1
+            assert cost(slot.write, i, buf, views) == (1, 1), at
+            assert sector(i)[32:] == buf[32:]
 
 
 def test_last_sector():
@@ -184,9 +186,9 @@ def test_writing_allocates_nothing():
     got = bytearray(SECTOR)
     micropython.heap_lock()
     try:
-        slot.write(0, buf, views)
-        slot.write(0, buf, views)
-        slot.read(0, got)
+        slot.write(1, buf, views)
+        slot.write(1, buf, views)
+        slot.read(1, got)
     finally:
         micropython.heap_unlock()
     assert (slot.written, slot.skipped) == (1, 1)
@@ -201,6 +203,7 @@ def install(data):
     slot.prepare()
     for i in range(0, len(data), SECTOR):
         slot.write(i // SECTOR, *buffers(data[i : i + SECTOR]))
+    slot.release()
     return slot
 
 
@@ -209,7 +212,7 @@ def test_switch():
     assert Partition(Partition.BOOT).info()[4] == "ota_0"
     slot.switch()
     assert Partition(Partition.BOOT).info()[4] == "ota_1"
-    assert entries(otadata()) == [(0, 1, VALID), (1, 2, NEW)]
+    assert entries(partition()) == [(0, 1, VALID), (1, 2, NEW)]
 
 
 def test_switch_refuses_what_the_firmware_refuses():
@@ -222,7 +225,7 @@ def test_switch_refuses_what_the_firmware_refuses():
 
 def test_other_errors_of_switching_keep_their_number():
     slot = install(image(9000))
-    simboot.table.remove(otadata()._entry)
+    simboot.table.remove(partition()._entry)
     assert raises(OSError, slot.switch).errno == -261
 
 

@@ -4,7 +4,7 @@ import simboard
 from esp32 import NVS, Partition
 from fakenet import raises
 from https_ota import confirm, guard, last_result, trial
-from https_ota.confirm import INVALID, PENDING_VERIFY, VALID, entries, otadata, state
+from https_ota.otadata import INVALID, PENDING_VERIFY, VALID, entries, partition, state
 from makeimage import image
 from test_confirm import record, write
 
@@ -288,7 +288,7 @@ def test_too_many_starts():
     record(0, 2, VALID)
     record(1, 3, VALID)
     assert [start(chip, starts=3) for _ in range(4)] == [False, False, False, True]
-    assert entries(otadata())[1] == (0, 3, INVALID)
+    assert entries(partition())[1] == (0, 3, INVALID)
 
 
 def test_confirming_a_confirmed_firmware_counts_as_well():

@@ -1,0 +1,99 @@
+# otadata: which slot boots, and whether the firmware in it is on trial. Imports nothing else of the package, since it
+# is loaded at each boot.
+#
+# Format: ESP-IDF's esp_ota_select_entry_t, two sectors with one 32-byte entry each: u32 sequence number, 20 bytes of
+# label, u32 state, CRC-32 of the sequence number alone. The bootloader starts the slot of the highest number among the
+# entries that are neither INVALID nor ABORTED.
+
+from binascii import crc32
+from struct import unpack
+
+from esp32 import Partition
+from micropython import const
+
+# esp_ota_img_states_t
+NEW = const(0)  # set to boot, not started yet
+PENDING_VERIFY = const(1)  # started for the first time, on trial
+VALID = const(2)
+INVALID = const(3)
+ABORTED = const(4)  # was on trial and not confirmed
+UNDEFINED = const(-1)  # written by a bootloader without rollback
+
+_TYPE_OTA = const(0x10)  # subtype of ota_0
+
+
+def partition():
+    """The otadata partition, or None."""
+    found = Partition.find(Partition.TYPE_DATA, subtype=0)
+    return found[0] if found else None
+
+
+def slot_number(part):
+    """0 for ota_0, 1 for ota_1, ...; negative for a factory partition."""
+    return part.info()[1] - _TYPE_OTA
+
+
+def running_number():
+    """slot_number() of what runs."""
+    return slot_number(Partition(Partition.RUNNING))
+
+
+def entries(part):
+    """The two entries as (slot number, sequence number, state); None where one holds nothing valid."""
+    slots = slot_count()
+    result = []
+    raw = bytearray(32)
+    for sector in (0, 1):
+        part.readblocks(sector, raw, 0)
+        seq, state, crc = unpack("<I20xiI", raw)
+        good = slots and seq != 0xFFFFFFFF and crc == crc32(raw[:4], 0xFFFFFFFF)
+        result.append(((seq - 1) % slots, seq, state) if good else None)
+    return result
+
+
+def slot_count():
+    """How many OTA slots the partition table has."""
+    return sum(
+        _TYPE_OTA <= p.info()[1] < _TYPE_OTA + 16 for p in Partition.find(Partition.TYPE_APP)
+    )
+
+
+def boots(entry):
+    """Whether the bootloader would choose this entry."""
+    return entry is not None and entry[2] not in (INVALID, ABORTED)
+
+
+def newest(found, number):
+    """Index of the entry that tells of a slot, None without one: of two the one that boots, then the later one."""
+    best = None
+    for i in (0, 1):
+        if found[i] and found[i][0] == number:
+            if best is None or (boots(found[i]), found[i][1]) > (
+                boots(found[best]),
+                found[best][1],
+            ):
+                best = i
+    return best
+
+
+def selected(found, running):
+    """Index of the entry of a slot that boots next for the first time, None when nothing but `running` does."""
+    own = newest(found, running)
+    seq = found[own][1] if own is not None and boots(found[own]) else 0
+    best = None
+    for i in (0, 1):
+        if boots(found[i]) and found[i][0] != running and found[i][1] > seq:
+            best, seq = i, found[i][1]
+    # What has been confirmed once and yet does not run could not be started.
+    return best if best is not None and found[best][2] in (NEW, UNDEFINED) else None
+
+
+def state():
+    """The running firmware's state, one of the constants above; None when otadata does not tell of it."""
+    part = partition()
+    if part is None:
+        return None
+    # The boot selection may name a slot that could not be started: only the running one counts.
+    found = entries(part)
+    own = newest(found, running_number())
+    return None if own is None else found[own][2]
