@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tty
 from pathlib import Path
 
 import certs
@@ -150,11 +151,57 @@ def test_minimal_goes_back_from_what_does_not_start(device, nginx):
         boot.write("    network.WLAN(network.STA_IF).active(False)\n")
     (device.files / "update").touch()
     with device.on() as console:
-        console.wait("OSError: no Wi-Fi")
+        console.wait("not yet: no Wi-Fi")
         console.wait("running 1.0.0")
     assert device.running() == ("1.0.0", "ota_0", VALID)
     told = "import https_ota\nr = https_ota.last_result()\nprint(r.result, r.why, r.version)"
     assert device.board.run(told) == "rolled back guard 2.0.0\n"
+
+
+def test_minimal_after_a_power_cut_waits_for_wifi(device, nginx):
+    """The firmware is confirmed; the access point takes longer to start than the board."""
+    device.put("minimal/main.py", URL=nginx.url("app.bin"), EVERY_S=0.02, START_S=0.2)
+    with (device.files / "boot.py").open("a") as boot:
+        boot.write("import os\nnetwork.WLAN(network.STA_IF).active('there' in os.listdir())\n")
+    with device.on() as console:
+        # It starts over again and again, and never ends in the REPL.
+        for _ in range(2):
+            console.wait("rst:")
+            assert ">>>" not in console.wait("not yet: no Wi-Fi")
+        (device.files / "there").touch()
+        console.wait("running 1.0.0")
+
+
+ENDS = {"CR": b"\r", "LF": b"\n", "CR LF": b"\r\n"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_asyncio_app_takes_lines_as_they_end(board, end):
+    """From a serial line, which changes none of what is typed."""
+    source = (EXAMPLES / "asyncio_app.py").read_text()
+    source = "import asyncio, sys\n" + re.search(r"class Broker:.*?\n\n\n", source, re.DOTALL)[0]
+    source += (
+        "async def main():\n    broker = Broker()\n    print('ready')\n"
+        "    print([await broker.receive(), await broker.receive()])\nasyncio.run(main())\n"
+    )
+    host, terminal = os.openpty()
+    tty.setraw(terminal)
+    with os.fdopen(host, "r+b", buffering=0) as line:
+        process = subprocess.Popen(
+            [board.interpreter, "-c", source],
+            stdin=terminal,
+            stdout=terminal,
+            env={**os.environ, "SIM_FLASH": str(board.flash)},
+        )
+        os.close(terminal)
+        said = b""
+        while b"ready" not in said:
+            said += line.read(100)
+        line.write(b"update" + ENDS[end] + b"stop" + ENDS[end])
+        while b"]" not in said:
+            said += line.read(100)
+        assert b"['update', 'stop']" in said
+        assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("lost", [0, 1, 3])

@@ -14,6 +14,7 @@ CA_FILE = "ca.pem"  # https-ota ca https://example.com -o ca.pem
 FLAG_FILE = "update"
 EVERY_S = 10
 TRIAL_S = 120
+START_S = 300  # Wi-Fi may come back later than the power
 
 
 def start():
@@ -41,8 +42,19 @@ def update():
         machine.reset()
 
 
+def start_or_reset():
+    # Not into the REPL: nobody sits there. A reset also lets boot.py set the clock once there is a network.
+    for _ in range(START_S // EVERY_S):
+        try:
+            return start()
+        except OSError as e:
+            print("not yet:", e)
+            time.sleep(EVERY_S)
+    machine.reset()
+
+
 https_ota.guard(TRIAL_S)  # a new firmware has so many seconds to reach confirm()
-start()
+start_or_reset()
 https_ota.confirm()
 print("running", https_ota.running_info().version)
 while True:
