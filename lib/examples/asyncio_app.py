@@ -77,4 +77,7 @@ async def main():
 
 
 https_ota.guard(120)
-asyncio.run(main())
+try:
+    asyncio.run(main())
+finally:
+    aio.abort()  # Ctrl-C ends the loop, not what it was about to do

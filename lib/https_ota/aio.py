@@ -13,6 +13,8 @@ from .steps import Again
 
 _MOST_MS = const(500)  # to wait at once, so that watchdog and deadlines are looked at
 
+_open = set()  # sessions that have begun and not ended: see abort()
+
 
 class OTA:
     """As ota.OTA, with the same options, to be awaited: begin(), perform() until it returns False, finish().
@@ -45,6 +47,7 @@ class OTA:
 
     async def begin(self):
         """As ota.OTA.begin()."""
+        _open.add(self)
         return await self._drive(self._ota.begin_steps())
 
     async def perform(self):
@@ -58,16 +61,18 @@ class OTA:
                     await self._wait()
             await core.sleep_ms(0)
         except BaseException:
-            self._ota.abort()
+            self.abort()
             raise
         return more
 
     async def finish(self):
         """As ota.OTA.finish()."""
         await self._drive(self._ota.finish_steps())
+        _open.discard(self)
 
     def abort(self):
         """As ota.OTA.abort()."""
+        _open.discard(self)
         self._ota.abort()
 
     async def _drive(self, steps):
@@ -81,7 +86,7 @@ class OTA:
             return e.value
         except BaseException:
             # A task that is cancelled here leaves the steps where they are.
-            self._ota.abort()
+            self.abort()
             raise
 
     async def _wait(self):
@@ -100,7 +105,7 @@ class OTA:
         return self
 
     async def __aexit__(self, *error):
-        self._ota.abort()
+        self.abort()
 
     def __aiter__(self):
         self._keep = True
@@ -135,6 +140,12 @@ def _ready(stream, to_write):
         yield core._io_queue.queue_write(stream)
     else:
         yield core._io_queue.queue_read(stream)
+
+
+def abort():
+    """End what is under way: for behind asyncio.run(), which leaves its tasks as they are when Ctrl-C ends it."""
+    while _open:
+        _open.pop().abort()
 
 
 async def update(url, **options):

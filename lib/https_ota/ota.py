@@ -38,6 +38,7 @@ _IN_PROGRESS = const(2)
 _SUCCESS = const(3)
 _FINISHED = const(4)
 _ABORTED = const(5)
+_power = []  # Wi-Fi's power saving before it was switched off
 _NAMES = ("not begun", "begun", "in progress", "received", "finished", "aborted or failed")
 
 _owners = {}  # label of a partition: the session that writes it
@@ -170,7 +171,7 @@ class OTA:
         self._unit = SECTOR if buffer is None else len(buffer)  # bytes that are written at a time
         self._bulk = bulk_erase
         self._wlan = wlan
-        self._pm = None
+        self._pm = False
         self._state = _INIT
         self._used = 0  # when one of the verbs was called last
         self.region = None
@@ -246,8 +247,12 @@ class OTA:
             self._sector_view = view = memoryview(self._sector)
             self._pieces = [view[i : i + _PIECE] for i in range(0, self._unit, _PIECE)]
             if self._wlan is not None:
-                self._pm = self._wlan.config("pm")
+                pm = self._wlan.config("pm")
+                if pm != self._wlan.PM_NONE:
+                    # Else another session is under way, or was broken off: what was before that counts.
+                    _power.append(pm)
                 self._wlan.config(pm=self._wlan.PM_NONE)
+                self._pm = True
             found = yield from find(self)
             if found == NOTHING or not self._accept():
                 self.abort()
@@ -368,9 +373,10 @@ class OTA:
         for label in [label for label in _owners if _owners[label] is self]:
             del _owners[label]
         self._sector = self._sector_view = self._pieces = self._receive = None
-        if self._pm is not None:
-            pm, self._pm = self._pm, None
-            self._wlan.config(pm=pm)
+        if self._pm:
+            self._pm = False
+            if _power:
+                self._wlan.config(pm=_power.pop())
         gc.collect()
 
     def __enter__(self):

@@ -175,6 +175,37 @@ asyncio.run(main())
     assert board.running().version == "1.0.0"
 
 
+@pytest.mark.parametrize("how", ["update", "with", "for"])
+def test_what_ctrl_c_leaves_can_be_ended(board, how):
+    """It ends asyncio.run() where it is, without a word to the tasks that wait."""
+    start = {
+        "update": "    await aio.update(url, insecure=True, wlan=wlan)",
+        "with": "    async with aio.OTA(url, insecure=True, wlan=wlan) as ota: await ota.begin()",
+        "for": "    async for e in aio.OTA(url, insecure=True, wlan=wlan): pass",
+    }[how]
+    with servers.ScriptServer(None, servers.Peer.stall) as silent:
+        said = board.run(f"""{START}
+import network
+wlan = network.WLAN(network.STA_IF)
+url = {silent.url("app.bin")!r}
+before = len(os.listdir("/proc/self/fd")), wlan.config("pm")
+async def work():
+{start}
+async def main():
+    task = asyncio.create_task(work())
+    await asyncio.sleep_ms(300)
+    raise KeyboardInterrupt
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", wlan.config("pm") == wlan.PM_NONE)
+    aio.abort()
+    print((len(os.listdir("/proc/self/fd")), wlan.config("pm")) == before, len(aio._open))
+    aio.abort()
+""")
+    assert said == "interrupted True\nTrue 0\n"
+
+
 TICKER = """
 worst = {{}}
 now_in = "begin"

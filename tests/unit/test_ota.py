@@ -561,6 +561,36 @@ def test_power_saving_is_off_meanwhile():
         assert wlan.pm == 2
 
 
+def test_power_saving_comes_back_after_a_session_that_nobody_ended():
+    """As Ctrl-C in asyncio.run() leaves one."""
+    wlan = Station()
+    lost = OTA(Stream(firmware()), wlan=wlan)
+    receive(lost)
+    assert wlan.pm == 0
+    install(Stream(firmware()), wlan=wlan)
+    assert wlan.pm == 2
+    lost.abort()
+    assert wlan.pm == 2
+
+
+def test_power_saving_with_two_sessions_at_a_time():
+    wlan = Station()
+    both = [OTA(Stream(firmware()), wlan=wlan) for _ in range(2)]
+    for ota in both:
+        receive(ota)
+    for ota in both:
+        assert wlan.pm in (0, 2)
+        ota.abort()
+    assert wlan.pm == 2
+
+
+def test_power_saving_that_is_off_stays_off():
+    wlan = Station()
+    wlan.pm = 0
+    install(Stream(firmware()), wlan=wlan)
+    assert wlan.pm == 0
+
+
 def test_power_saving_is_on_again_after_an_error():
     for data in (b"<html>", firmware()[:5000]):
         wlan = Station()

@@ -44,12 +44,14 @@ def update():
 
 def start_or_reset():
     # Not into the REPL: nobody sits there. A reset also lets boot.py set the clock once there is a network.
-    for _ in range(START_S // EVERY_S):
+    left = START_S
+    while left > 0:
         try:
             return start()
         except OSError as e:
             print("not yet:", e)
-            time.sleep(EVERY_S)
+        time.sleep(EVERY_S)
+        left -= EVERY_S
     machine.reset()
 
 
