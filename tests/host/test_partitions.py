@@ -31,6 +31,11 @@ APP = images.app_image(size=40_000, version="2.0.0", seed=4)
 
 @pytest.fixture
 def board(tmp_path, root):
+    return board_with_data(tmp_path, root)
+
+
+def board_with_data(tmp_path, root):
+    """A board whose table has other partitions, too."""
     (tmp_path / "ca.pem").write_bytes(root.pem)
     table = partition.read_csv(TABLE, "table")
     flash = tmp_path / "flash.bin"
