@@ -28,6 +28,7 @@ KEY = "ca-key.pem"
 
 _CA_DAYS = 3650
 _SERVER_DAYS = 397
+_BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def _sign(
         .issuer_name(issuer.cert.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # A board's clock may be a little behind.
-        .not_valid_before(now - datetime.timedelta(days=2))
+        # A board's clock may be years behind.
+        .not_valid_before(_BEGIN)
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
         .add_extension(_key_usage(is_ca), critical=True)

@@ -354,9 +354,11 @@ class Link:
 
     def reopen(self, timeout_s: float = 30) -> None:
         """Wait until a board that has restarted answers, and stop its main.py."""
+        self._held = False
         self._hang_up()
         self._open(time.monotonic() + timeout_s)
         self._enter(time.monotonic() + timeout_s)
+        self._find_watchdog()
 
     def soft_reset(self) -> None:
         """Start MicroPython over: boot.py runs to its end, main.py does not."""
@@ -377,7 +379,8 @@ class Link:
                         f"{self.port}: the board restarts whenever its boot.py runs: a watchdog or a reset in it; "
                         "it is left to itself"
                     ) from None
-                self._enter(time.monotonic() + _LOST_S + FIRST_TIMEOUT_S)
+                self._enter(time.monotonic() + FIRST_TIMEOUT_S)
+                self._find_watchdog()
                 continue
             self.boot_s = time.monotonic() - start
             self._feed_watchdog()
@@ -400,8 +403,9 @@ class Link:
         """
         limit = self.boot_timeout_s if timeout_s is None else timeout_s
         precious, touchy = cast("tuple[bool, bool]", self.ask(_PROGRAMS))
-        # Bytes that wait are the old firmware's.
-        self._start_program(b"import machine\nmachine.reset()")
+        # A port of native USB goes with the chip.
+        with contextlib.suppress(*_FAILURES):
+            self._start_program(b"import machine\nmachine.reset()")
         self._held = False
         start = time.monotonic()
         if precious and not (touchy or self.wild):

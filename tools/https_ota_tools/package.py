@@ -192,6 +192,10 @@ except OSError as e:
     _say(repr(e.errno))
 """
 
+# How long it may take to load a copy.
+LOAD_S = 20
+# How long the board may write without asking for more.
+SILENCE_S = 10
 _ENOSPC = 28
 _TRIES = 3
 
@@ -291,7 +295,9 @@ def find(board: link.Link) -> list[Copy]:
 
 def _load(board: link.Link, place: str) -> tuple[str, str] | str | None:
     try:
-        return cast("tuple[str, str] | str | None", board.ask(_LOAD.format(places=[place]), 20))
+        return cast(
+            "tuple[str, str] | str | None", board.ask(_LOAD.format(places=[place]), LOAD_S)
+        )
     except (link.BoardError, link.SlowError) as e:
         return str(e)
 
@@ -324,14 +330,16 @@ def install(board: link.Link, package: Package, path: list[str], folder: str | N
     said: list[str] = []
     for left in range(_TRIES - 1, -1, -1):
         try:
-            board.talk(begin + _TIDY + _COPY.format(names=names), said.append, 30, files=files)
+            board.talk(
+                begin + _TIDY + _COPY.format(names=names), said.append, SILENCE_S, files=files
+            )
             break
         except link.RestartedError:
             raise
         except link.LinkError:
             if not left:
                 raise
-            board.reopen()
+            board.reopen(5)
     error = ast.literal_eval(said[-1]) if said else None
     if error == _ENOSPC:
         total = sum(map(len, files))

@@ -43,7 +43,7 @@ _FILE = "image.bin"
 # Seconds without a byte over the network after which the board gives up, and that it may say nothing.
 _STALL_S = 30
 SILENCE_S = 45
-# A board's clock that is further from this machine's than that is set: certificates begin two days ago.
+# A board's clock that is further from this machine's than that is set.
 _CLOCK_S = 86400
 
 _UPDATE = """\
@@ -64,6 +64,10 @@ if _update:
     except https_ota.OTAError as e:
         _say("again " if e.code == https_ota.OTAError.FAILED_BEFORE else "refused ")
         _say(str(e).replace("\\n", " "))
+    except Exception as e:
+        if not isinstance(e, (ImportError, SyntaxError, AttributeError, NameError)) and "mpy" not in str(e):
+            raise
+        _say("unloadable %s: %s" % (type(e).__name__, e))
 """
 
 _CONNECT = """\
@@ -169,20 +173,21 @@ def push(data: bytes, board: link.Link, options: Options, console: Console) -> b
     Raises ToolError when it can't be done; the running firmware still boots then.
     """
     test = files.read_text(options.self_test, "a script") if options.self_test else None
-    found = status.read(board)
-    parsed = check(data, found)
-    assert found.target
-    version = f"{parsed.desc.project_name} {parsed.desc.version}" if parsed.desc else "the image"
-    console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
-    console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
-    _have_package(board, found, data, options, console)
-    _compare_keys(board, data, parsed, console)
-    address = None if options.usb else find_address(board, found, options)
-    if address is None and options.usb is None:
-        console.print("the board is not connected to Wi-Fi: over the cable")
-    if not _send(board, data, address, found, options, console):
+    for again in (True, False):
+        try:
+            found, version = _put(data, board, options, console)
+            break
+        except link.RestartedError as e:
+            if not again:
+                raise
+            # A watchdog that nobody saw; now that it has bitten, it is fed.
+            console.print(f"{e}: once more")
+            board.reopen()
+            board.soft_reset()
+    if found is None:
         console.print("the board runs this very file already: nothing to do")
         return True
+    assert found.target
     console.print("installed; the board restarts")
     try:
         try:
@@ -200,6 +205,25 @@ def push(data: bytes, board: link.Link, options: Options, console: Console) -> b
         raise ToolError(f"{e}. {_undecided(version, board.port)}") from e
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_undecided(version, board.port)) from None
+
+
+def _put(
+    data: bytes, board: link.Link, options: Options, console: Console
+) -> tuple[status.Status | None, str]:
+    """Let a board install an image. Returns what the board was before, None when it runs the image already, and the image's name."""
+    found = status.read(board)
+    parsed = check(data, found)
+    assert found.target
+    version = f"{parsed.desc.project_name} {parsed.desc.version}" if parsed.desc else "the image"
+    console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
+    console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
+    _have_package(board, found, data, options, console)
+    _compare_keys(board, data, parsed, console)
+    address = None if options.usb else find_address(board, found, options)
+    if address is None and options.usb is None:
+        console.print("the board is not connected to Wi-Fi: over the cable")
+    sent = _send(board, data, address, found, options, console)
+    return (found if sent else None), version
 
 
 def _undecided(version: str, port: str) -> str:
@@ -462,9 +486,9 @@ def _watch(board: link.Link, code: str, data: bytes, how: str, console: Console)
         )
     if not said:
         raise link.LinkError("the board did not say how it ended")
-    if said[0].startswith("unloadable "):
+    if said[-1].startswith("unloadable "):
         raise ToolError(
-            f"https_ota can't be loaded on the board: {said[0].removeprefix('unloadable ')}: --install writes it anew"
+            f"https_ota can't be loaded on the board: {said[-1].removeprefix('unloadable ')}: --install writes it anew"
         )
     if said[0] in ("refused ", "again "):
         hint = " (here: --retry-failed)" if said[0] == "again " else ""
