@@ -1,5 +1,7 @@
 """A certificate authority of one's own, for a bench: made on the spot, or kept in a folder."""
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import ipaddress

@@ -1,5 +1,7 @@
 """`ca`: the root certificates that the device needs to reach servers."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The `https-ota` command: a thin layer over the modules that do the work."""
 
+from __future__ import annotations
+
 import argparse
 import errno
 import importlib.metadata

@@ -6,6 +6,8 @@ who encrypted it: an image is signed first. All of the header but the reserved b
 length of the file. Source: esp_enc_img_gen.py and esp_encrypted_img.c of that component, version 2.7.1.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os

@@ -3,7 +3,10 @@
 esptool does the parsing, the checksum and the digest; here is what it leaves to the reader: the verdict.
 """
 
+from __future__ import annotations
+
 import enum
+import io
 import re
 import struct
 from dataclasses import dataclass
@@ -147,6 +150,12 @@ def load_app(data: bytes) -> Image:
     return report.image
 
 
+class _File(io.BytesIO):
+    """What esptool reads: a file with a name, in all of its versions."""
+
+    name = "image"
+
+
 def load(data: bytes) -> Image:
     """Parse an image, application or bootloader. Raises ToolError if it isn't one or is cut off."""
     if len(data) < _HEADER_BYTES:
@@ -162,7 +171,7 @@ def load(data: bytes) -> Image:
     chip_id = int.from_bytes(data[12:14], "little")
     chip = chip_name(chip_id)
     try:
-        raw = esptool.bin_image.LoadFirmwareImage(chip, data)
+        raw = esptool.bin_image.LoadFirmwareImage(chip, _File(data))
     except (RuntimeError, struct.error, TypeError) as e:
         # struct.error and TypeError are what esptool raises when the file ends in a header or before the checksum.
         why = f": {e}" if isinstance(e, RuntimeError) else ""

@@ -1,5 +1,7 @@
 """`keygen`: keys for signing images and for encrypting them."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from collections.abc import Callable

@@ -3,11 +3,14 @@
 What is secret in them never comes into an output or the words of an error.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from https_ota_tools import files
 from https_ota_tools.errors import ToolError
 
-Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+Private = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
+Public = Union[rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
 
 _CURVES = {"secp192r1": "P-192", "secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
@@ -53,7 +56,7 @@ def load_private(path: Path) -> Private:
     except (ValueError, UnsupportedAlgorithm):
         # Without what the parser said: it had the key before it.
         raise ToolError(f"{path}: the private key in it is damaged, or of no known kind") from None
-    if not isinstance(key, Private):
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):
         raise ToolError(f"{path}: expected an RSA or EC key, another kind came")
     return key
 
@@ -72,14 +75,14 @@ def load_public(path: Path) -> Public:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as e:
         raise ToolError(f"{path}: the public key in it is damaged, or of no known kind") from e
-    if not isinstance(key, Public):
+    if not isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)):
         raise ToolError(f"{path}: expected an RSA or EC key, another kind came")
     return key
 
 
 def kind(key: Private | Public) -> str:
     """Return the kind of a key, as "RSA-3072" or "P-256"."""
-    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+    if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)):
         return f"RSA-{key.key_size}"
     return _CURVES.get(key.curve.name, key.curve.name)
 

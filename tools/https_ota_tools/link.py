@@ -1,5 +1,7 @@
 """A board on a serial port, spoken to by mpremote and in the raw REPL's own words."""
 
+from __future__ import annotations
+
 import argparse
 import ast
 import binascii
@@ -221,7 +223,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def from_arguments(args: argparse.Namespace, soft_reset: bool = True) -> "Link":
+def from_arguments(args: argparse.Namespace, soft_reset: bool = True) -> Link:
     """Connect as these arguments say."""
     given = args.boot_timeout
     if given is not None and not 0 < given < 1e6:
@@ -282,7 +284,7 @@ class Link:
             self.run_main()
             raise
 
-    def __enter__(self) -> "Link":
+    def __enter__(self) -> Link:
         return self
 
     def __exit__(
@@ -470,7 +472,7 @@ class Link:
     def _run(
         self,
         code: str,
-        parser: "_Parser",
+        parser: _Parser,
         silence_s: float,
         limit_s: float | None,
         files: Sequence[bytes] = (),
@@ -532,7 +534,7 @@ class Link:
         self._expect(b"\x04", _PROMPT_S, "a program is not taken")
 
     def _follow(
-        self, parser: "_Parser", silence_s: float, limit_s: float | None, files: Sequence[bytes]
+        self, parser: _Parser, silence_s: float, limit_s: float | None, files: Sequence[bytes]
     ) -> bytes:
         start = time.monotonic()
         fed = 0.0
@@ -830,7 +832,7 @@ class Link:
         self._buffer[:] = rest
         return before
 
-    def _expect_re(self, what: bytes, timeout_s: float) -> "re.Match[bytes]":
+    def _expect_re(self, what: bytes, timeout_s: float) -> re.Match[bytes]:
         end = time.monotonic() + timeout_s
         while not (found := re.search(what, bytes(self._buffer), re.DOTALL)):
             if time.monotonic() > end:

@@ -1,5 +1,7 @@
 """`manifest`: a release as boards look for it: what to install, who may, until when, signed."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import datetime

@@ -1,5 +1,7 @@
 """`mkflash`: the contents of a whole flash, as after flashing a new board by cable."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

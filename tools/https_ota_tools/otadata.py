@@ -3,6 +3,8 @@
 Each sits at the start of its own sector, so that one survives while the other is rewritten.
 """
 
+from __future__ import annotations
+
 import binascii
 import enum
 import struct
@@ -39,12 +41,12 @@ class Entry:
     label: bytes = b"\xff" * 20
 
     @classmethod
-    def make(cls, seq: int, state: State) -> "Entry":
+    def make(cls, seq: int, state: State) -> Entry:
         """Return a record with the right CRC."""
         return cls(seq, state, _crc(seq))
 
     @classmethod
-    def decode(cls, raw: bytes) -> "Entry":
+    def decode(cls, raw: bytes) -> Entry:
         """Parse the first 32 bytes."""
         seq, label, state, crc = _RECORD.unpack(raw[: _RECORD.size])
         return cls(seq, state, crc, label)

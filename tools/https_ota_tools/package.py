@@ -1,5 +1,7 @@
 """The device package on its way to a board's filesystem: compiled for its processor where that is possible."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 import subprocess

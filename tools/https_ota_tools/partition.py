@@ -4,8 +4,9 @@ Binary form: entries of 32 bytes, then an entry whose second half is the MD5 of 
 then 0xFF. See "Partition Tables" in the ESP-IDF programming guide.
 """
 
+from __future__ import annotations
+
 import hashlib
-import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -302,7 +303,7 @@ def _problems(table: Table, flash_size: int) -> list[str]:
             f"{in_order[0].name!r} starts at {in_order[0].offset:#x}, "
             f"but up to {first_free:#x} bootloader and partition table have their place"
         )
-    for a, b in itertools.pairwise(in_order):
+    for a, b in zip(in_order, in_order[1:]):
         if a.end > b.offset:
             problems.append(
                 f"{b.name!r} at {b.offset:#x} overlaps {a.name!r}, which ends at {a.end:#x}"

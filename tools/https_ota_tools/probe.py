@@ -1,5 +1,7 @@
 """`probe`: what a server sends, and what TLS buffer and request size the device needs for it."""
 
+from __future__ import annotations
+
 import argparse
 import re
 import ssl
@@ -130,7 +132,7 @@ def probe(
 
 def show(report: Report, console: Console) -> None:
     """Print a report for people."""
-    for hop, tls13 in zip(report.hops, report.tls13, strict=True):
+    for hop, tls13 in zip(report.hops, report.tls13):
         _show_hop(hop, tls13, console)
     _show_replies(report, console)
     if report.ok:

@@ -1,5 +1,7 @@
 """`push`: an upgrade by hand, from this machine to a board on a serial port."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import hashlib

@@ -3,6 +3,8 @@
 The format is described where the device reads it, in lib/https_ota/decide.py; what this accepts, the device accepts.
 """
 
+from __future__ import annotations
+
 import datetime
 import json
 import re
@@ -181,7 +183,7 @@ def _file(entry: object) -> File:
     if not isinstance(entry, dict):
         raise _bad(f"files: expected {{...}}, came {_shown(entry)}")
     chip = entry.get("chip")
-    if isinstance(chip, bool) or not isinstance(chip, int | str):
+    if isinstance(chip, bool) or not isinstance(chip, (int, str)):
         raise _bad(f"chip: expected a name or a number, came {_shown(chip)}")
     sha256 = _get(entry, "sha256", str)
     if not re.fullmatch("[0-9A-Fa-f]{64}", sha256):
@@ -249,7 +251,7 @@ def _get(found: Mapping[str, Any], name: str, kind: type, default: object = None
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list | dict):
+    if isinstance(value, (list, dict)):
         return type(value).__name__
     if isinstance(value, int) and abs(value) > 10**30:
         return "a number of more than 30 digits"

@@ -1,5 +1,7 @@
 """Checks of a release as it lies on the server: the manifest, its signature, its files."""
 
+from __future__ import annotations
+
 import datetime
 import hashlib
 import http.client

@@ -1,5 +1,7 @@
 """Root certificates: where they come from, which of them a server's chain needs, and words for those refused."""
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import hashlib

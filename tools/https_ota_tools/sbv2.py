@@ -5,6 +5,8 @@ signature of all that is before the sector, a CRC-32. Format: ESP-IDF, "Secure B
 espsecure signs; checking is here, since each block is to be judged by the key in it, and in words.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import zlib

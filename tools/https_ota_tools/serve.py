@@ -3,6 +3,8 @@
 TLS 1.2, HTTP/1.1 with keep-alive, single ranges, strong ETags made of the content. Not for the open internet.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import hashlib
@@ -78,7 +80,7 @@ class Server:
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Server:
         self._thread.start()
         return self
 

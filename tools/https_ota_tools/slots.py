@@ -1,5 +1,7 @@
 """`slots`: partition table, otadata and applications in the contents of a flash."""
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import dataclass
 from pathlib import Path

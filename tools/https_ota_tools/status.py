@@ -1,5 +1,7 @@
 """`status`: the firmware slots of a board, what they hold, and which one boots."""
 
+from __future__ import annotations
+
 import argparse
 import struct
 import time

@@ -4,6 +4,8 @@ The TLS library is given one record at a time, so that each record's content can
 TLS 1.2 handshake are read from the wire, where they are not encrypted until the last.
 """
 
+from __future__ import annotations
+
 import base64
 import socket
 import ssl

@@ -1,5 +1,7 @@
 """`verify`: whether a device with certain keys would take a file."""
 
+from __future__ import annotations
+
 import argparse
 import re
 from collections.abc import Collection, Sequence

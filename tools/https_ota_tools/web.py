@@ -1,5 +1,7 @@
 """Requests as the device makes them, through redirects, and what it takes to receive the replies."""
 
+from __future__ import annotations
+
 import base64
 import email.parser
 import http.client
