@@ -1,4 +1,5 @@
-# How long a server's certificate chain is, once it was too long for the TLS buffer: mbedTLS does not tell.
+# What mbedTLS does not tell when a handshake fails: how long the server's certificate chain is, who signed it, which
+# alert the server sent.
 #
 # The handshake is begun once more over a stream that looks at what passes. Up to TLS 1.2 all of it is in the
 # clear up to the certificates: records (RFC 5246, section 6.2.1) that carry messages (section 7.4).
@@ -9,13 +10,17 @@ from micropython import const
 
 from .http import Connection
 
+_ALERT = const(21)
 _HANDSHAKE = const(22)
 _CERTIFICATE = const(11)
 _MOST = const(65536)  # bytes that are looked at; no chain in use is as long
 
 
 class _Tap(io.IOBase):
-    """A plain http.Connection as mbedTLS sees it: `record` is the longest record so far, `chain` the certificates' bytes."""
+    """A plain http.Connection as mbedTLS sees it: `record` is the longest record so far, `chain` the certificates' bytes.
+
+    `leaf` is what of these came, up to the end of the first one; `alert` the number of an alert (0: none came).
+    """
 
     def __init__(self, conn):
         self._conn = conn
@@ -25,7 +30,10 @@ class _Tap(io.IOBase):
         self._message = bytearray(4)
         self._have = 0  # bytes of a message's head
         self._more = 0  # bytes of this message to come
+        self._end = 6  # of the first certificate, behind the lengths of all and of it
         self.seen = self.record = self.chain = 0
+        self.alert = 0
+        self.leaf = bytearray()
         self.tls = True
 
     def readinto(self, buf):
@@ -51,12 +59,20 @@ class _Tap(io.IOBase):
                     self._got = 0
                     self._left = self._head[3] << 8 | self._head[4]
                     self.record = max(self.record, self._left)
-                    if not self.chain and (self._head[0] != _HANDSHAKE or self._head[1] != 3):
+                    kind = self._head[0]
+                    if not self.chain and (kind not in (_ALERT, _HANDSHAKE) or self._head[1] != 3):
                         self.tls = False
                 continue
             self._left -= 1
+            if self._head[0] == _ALERT:
+                self.alert = buf[i]  # the second byte of two
+                continue
             if self._more:
                 self._more -= 1
+                if self._message[0] == _CERTIFICATE and len(self.leaf) < self._end:
+                    self.leaf.append(buf[i])
+                    if len(self.leaf) == 6:
+                        self._end = 6 + int.from_bytes(self.leaf[3:], "big")
                 continue
             self._message[self._have] = buf[i]
             self._have += 1
@@ -67,13 +83,35 @@ class _Tap(io.IOBase):
                 if m[0] == _CERTIFICATE:
                     self.chain = self._more
 
+    def lone_issuer(self):
+        """The name of who signed the server's certificate, DER, if it sent that alone and did not sign it; else None."""
+        from .pin import names
+
+        if len(self.leaf) != self.chain or self.chain < 7:
+            return None
+        issuer, subject = names(memoryview(self.leaf)[6:])
+        return None if issuer == subject else bytes(issuer)
+
 
 def measure(host, port, context, timeout_s, tick=None):
     """Return (bytes of the certificate chain, size of the TLS buffer it takes), (0, 0) for what does not speak TLS.
 
     Raises OSError when that can't be found out.
     """
+    tap = look(host, port, context, timeout_s, tick)
+    if not tap.tls:
+        return 0, 0
+    return tap.chain, max(tap.record, tap.chain + 4)
+
+
+def look(host, port, context, timeout_s, tick, address=None):
+    """Begin the handshake once more, at this address if that is known, and return the _Tap that has seen it.
+
+    Raises OSError.
+    """
     conn = Connection(host, port, None, timeout_s, None, tick)
+    if address:
+        conn.addresses = [address]
     try:
         conn.open()
         conn.left = -1  # all that comes until it is closed
@@ -83,11 +121,9 @@ def measure(host, port, context, timeout_s, tick=None):
         except (OSError, ValueError):
             pass  # as before; what it had read until then has been looked at
         buf = bytearray(256)
-        while tap.tls and not tap.chain and tap.seen < _MOST:
+        while tap.tls and not tap.chain and not tap.alert and tap.seen < _MOST:
             if not tap.readinto(buf):
                 break
     finally:
         conn.close()
-    if not tap.tls:
-        return 0, 0
-    return tap.chain, max(tap.record, tap.chain + 4)
+    return tap

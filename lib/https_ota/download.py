@@ -112,6 +112,7 @@ class Download:
         self.open_end = False  # only the end of the connection ends the file: whether it is all must be told otherwise
         self.answered = False  # there is a host that listens
         self.reached = False  # there is such a server: from now on a failure may pass
+        self._from = 0  # where the stream began
         self.verified = None  # the host whose certificate was last found good
         self.feed = None  # called while waiting, for a watchdog
         self.event = None  # called as event(number, value), see events.py
@@ -147,7 +148,7 @@ class Download:
         self._home = self.origin[:3]  # where secrets may go
         self._insecure = insecure
         self._context = None
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._conn = None
         self._head = None  # the request, with room for a Range line at its end
         self._head_later = None  # whether it asks for the beginning or for more
@@ -199,7 +200,7 @@ class Download:
             self._modified = validator
         elif validator:
             position, total = 0, None  # not written by this version
-        self.position = position
+        self.position = self._from = position
         self.total = total
         self._known = known
         self._known_total = known_total
@@ -304,6 +305,16 @@ class Download:
         if self._grown:
             self._grow_after *= 4
         self._resize(size, False)
+
+    @property
+    def redirected(self):
+        """Whether this is another URL than the first."""
+        return self.url != self._first_url
+
+    @property
+    def cadata(self):
+        """The option, None when it is no longer known: it has vouched for a server."""
+        return self._trust and self._trust[0]
 
     def back_to_start(self):
         """Ask at the first URL again; False when that is where we are."""
@@ -419,16 +430,14 @@ class Download:
             from .trust import context
 
             cadata, insecure, cert, key = self._trust
-            if cert is None:
-                self._trust = None  # parsed: the caller's data need not stay in memory
-            elif self.origin[:3] != self._home:
+            if cert is not None and self.origin[:3] != self._home:
                 cert = key = None
             self._context = context(cadata, insecure, cert, key)
         self._conn = self.connection(
             host,
             port,
             self._context if tls else None,
-            self._timeout_s,
+            self.timeout_s,
             self._on_answer,
             self.tick,
         )
@@ -443,6 +452,8 @@ class Download:
             check(self._conn.certificate(), self._pins, self.origin[1])
         self._conn.opened = True
         self.reached = True
+        if self._context is not None and self._trust is not None and self._trust[2] is None:
+            self._trust = None  # parsed: the caller's data need not stay in memory
         self.verified = self.origin[:3]
 
     def _on_answer(self):
@@ -593,6 +604,8 @@ class Download:
             raise OTAError(OTAError.REDIRECT, "Location can't be used: %s" % e)
         if self.origin[0] and not origin[0]:
             raise OTAError(OTAError.REDIRECT, "refused to go from https to http://%s" % origin[1])
+        if origin[:3] not in (self.origin[:3], self._home) and self.position == self._from:
+            self.reached = self.answered = False  # which must show first, as that of a wrong URL
         self._go(url, origin)
         if origin[:3] != self._home:
             # Secrets stay with the host they were given for, and nobody else sends them there.

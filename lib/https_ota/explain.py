@@ -69,8 +69,11 @@ def no_length(url):
     )
 
 
-def connect_error(e, host, port, reached, context, timeout_s, tick=None):
-    """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words."""
+def connect_error(e, host, port, address, context, timeout_s, tick=None):
+    """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words.
+
+    `address` is the one that was tried, as getaddrinfo() gives it; None when there is none.
+    """
     if isinstance(e, ValueError):
         return _certificate_error(str(e).strip(), host)
     number = e.args[0] if e.args else 0
@@ -82,7 +85,14 @@ def connect_error(e, host, port, reached, context, timeout_s, tick=None):
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
         return _handshake_error(number, host, port, context, timeout_s, tick)
-    if not reached:
+    if number == -30592:  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+        return _alert_error(number, host, port, address, context, timeout_s, tick)
+    if number == -28288:  # MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
+        return OSError(
+            number,
+            "%s:%d: the server has TLS older than 1.2, which is no longer safe" % (host, port),
+        )
+    if not address:
         return OSError(number, "no address found for %s: is the network up?" % host)
     detail = e.args[1] if len(e.args) > 1 else "no connection"
     return OSError(number, "%s:%d: %s" % (host, port, detail))
@@ -118,6 +128,100 @@ def _handshake_error(number, host, port, context, timeout_s, tick):
         "%s:%d: the server's %s does not fit this firmware's input buffer (%d bytes): serve a shorter chain, or use"
         " firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=%d" % (host, port, what, room, need),
     )
+
+
+# What a server says before it hangs up (RFC 5246, section 7.2). Without these words mbedTLS's number would be all.
+_ALERTS = {
+    40: "the server has no cipher in common with this firmware, or wants the board's certificate: cert= and key=",
+    42: "the server refuses the board's certificate (cert=)",
+    43: "the server refuses the kind of the board's certificate (cert=)",
+    44: "the board's certificate (cert=) was revoked, says the server",
+    45: "the board's certificate (cert=) has expired, says the server",
+    46: "the server refuses the board's certificate (cert=)",
+    48: "the server does not know who signed the board's certificate (cert=)",
+    70: "the server wants TLS 1.3, this firmware has TLS 1.2: let the server speak that, too",
+    112: "the server knows no host of this name",
+    116: "the server wants the board's certificate: cert= and key=",
+}
+
+
+def _alert_error(number, host, port, address, context, timeout_s, tick):
+    from .chain import look
+
+    alert = 0
+    try:
+        alert = look(host, port, context, timeout_s, tick, address).alert
+    except Exception:
+        pass  # what is looked for are words: nothing may take the error's place
+    words = _ALERTS.get(alert)
+    if not words:
+        words = "the server broke the TLS handshake off"
+        if alert:
+            words += " (alert %d)" % alert
+    return OSError(number, "%s:%d: %s" % (host, port, words))
+
+
+def untrusted(e, download):
+    """OTAError(CERT_CA) `e` with what else is known of why the certificate is not trusted."""
+    import tls
+
+    from .chain import look
+    from .trust import load_roots, to_der
+
+    d = download
+    words = e.detail
+    bad = []
+    try:
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        bad = load_roots(context, d.cadata)
+        issuer = look(d.origin[1], d.origin[2], context, d.timeout_s, d.tick).lone_issuer()
+        if issuer and not any(issuer in root for root in to_der(d.cadata, "cadata", [])):
+            words += (
+                "; if that is there, the server does not send an intermediate certificate: its own is signed by %s"
+                % _name(issuer)
+            )
+    except Exception:
+        pass  # as above
+    if bad:
+        words += "; in cadata, this can't be used: " + _bad_words(bad)
+    return OTAError(e.code, words)
+
+
+# The common name in a name (X.520).
+def _name(name):
+    at = name.find(b"\x06\x03\x55\x04\x03")
+    text = name[at + 7 : at + 7 + name[at + 6]] if at >= 0 else b""
+    return as_text(text, len(text)) or "one without a name"
+
+
+def no_root(bad):
+    """The ValueError for CA data of which nothing can be used: `bad` holds texts, or (label of PEM, DER, error)."""
+    if not bad:
+        return ValueError("cadata: no certificate in it")
+    return ValueError("cadata: " + _bad_words(bad))
+
+
+_UNKNOWN = (
+    (b"\x06\x03\x2b\x65\x70", "Ed25519"),
+    (b"\x06\x03\x2b\x65\x71", "Ed448"),
+    (b"\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01", "a Brainpool curve"),
+)
+
+
+def _bad_words(bad):
+    said = []
+    for item in bad:
+        if not isinstance(item, str):
+            label, der, e = item
+            item = "the TLS library refuses it: %s" % e
+            for oid, name in _UNKNOWN:
+                if oid in der:
+                    item = "its key is of %s, which this firmware's TLS does not know" % name
+            if label and b"CERTIFICATE" not in label:
+                item = "%s is no certificate" % as_text(label, len(label))
+        if item not in said:
+            said.append(item)
+    return "; ".join(said)
 
 
 def clock_error(what):

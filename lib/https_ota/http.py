@@ -188,7 +188,8 @@ class Connection:
         self._last_etag = self._last_modified = None
         self._after = self._date = None  # of a Retry-After
         self.head_size = 0
-        self._addresses = None  # of the host that were not tried
+        self.addresses = None  # of the host that were not tried
+        self._address = None  # the one that was
         self._raw = None  # the TCP socket
         self._sock = None  # the stream, once TCP is connected
         self._peer = host, port, context, timeout_s
@@ -202,18 +203,19 @@ class Connection:
     def open(self):
         """Make sure that there is a connection, TLS's handshake included."""
         try:
-            if self._addresses is None:
+            if self.addresses is None:
                 if self._tick:
                     self._tick()
                 host, port, _, _ = self._peer
-                self._addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+                self.addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
             while self._sock is None:
                 try:
                     if self._raw is None:
-                        self._connect(self._addresses.pop(0))
+                        self._address = self.addresses.pop(0)
+                        self._connect(self._address)
                     self._end_connect()
                 except OSError:
-                    if not self._addresses:
+                    if not self.addresses:
                         raise
                     self._hang_up()
             if self._sock is not self._raw:
@@ -269,13 +271,12 @@ class Connection:
     def _fail(self, e):
         """Raise what the error `e` of connecting means."""
         host, port, context, timeout_s = self._peer
-        reached = self._addresses is not None
         self.close()
         if isinstance(e, MemoryError):
             raise e
         from .explain import connect_error
 
-        raise connect_error(e, host, port, reached, context, timeout_s, self._tick)
+        raise connect_error(e, host, port, self._address, context, timeout_s, self._tick)
 
     def close(self):
         """Close the socket; harmless when it is closed."""

@@ -49,11 +49,20 @@ def check(cert, pins, host):
 
 def public_key(cert):
     """The SubjectPublicKeyInfo in a certificate, both DER (RFC 5280, section 4.1), as a memoryview."""
+    return _field(cert, 5)  # behind serial number, signature algorithm, issuer, validity, subject
+
+
+def names(cert):
+    """Issuer and subject of a certificate, as memoryviews of its DER."""
+    return _field(cert, 2), _field(cert, 4)
+
+
+def _field(cert, n):
     mv = memoryview(cert)
     at = _content(mv, _content(mv, 0))  # of TBSCertificate
     if mv[at] == 0xA0:
         at = _after(mv, at)  # version
-    for _ in range(5):  # serial number, signature algorithm, issuer, validity, subject
+    for _ in range(n):
         at = _after(mv, at)
     return mv[at : _after(mv, at)]
 

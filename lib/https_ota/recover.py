@@ -46,6 +46,8 @@ def recover(download, e):
             _ask_for_less(d)
             return
         if not d.reached and not _bad_moment(d, e):
+            if d.redirected and len(e.args) > 1:
+                e = OSError(e.args[0], "%s (a redirect led there)" % e.args[1])
             raise e
     elif e.code == OTAError.HTTP_STATUS:
         if d.status in _EXPIRED:
@@ -57,6 +59,10 @@ def recover(download, e):
             raise e
     elif e.code in _SHORT_OF_MEMORY and d.verified == d.origin[:3]:
         gc.collect()
+    elif e.code == OTAError.CERT_CA and d.cadata is not None:
+        from .explain import untrusted
+
+        raise untrusted(e, d)
     elif e.code != OTAError.DISCONNECTED:
         raise e
     if d.retry is None:

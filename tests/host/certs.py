@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -116,6 +116,23 @@ def self_signed(*names: str, kind: str = "ec") -> Identity:
     names = names or LOCAL
     key = make_key(kind)
     return Identity(_sign(None, names[0], key, NOW, names=names), key)
+
+
+def odd_root(key) -> bytes:
+    """Return a certificate for any key of `cryptography`, PEM."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Odd Root")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(1))
+        .not_valid_after(now + datetime.timedelta(30))
+    )
+    edwards = isinstance(key, ed25519.Ed25519PrivateKey)
+    return builder.sign(key, None if edwards else hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def make_key(kind: str) -> Key:

@@ -7,7 +7,14 @@ import certs
 import pytest
 import servers
 import zoo
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
+
+
+def fetch(board, url, **options):
+    """Download, and leave the board's firmware as it is."""
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    board.run(f"import https_ota\nhttps_ota.fetch({url!r}, len{given})")
 
 
 def test_server_of_an_rsa_chain_with_an_intermediate(any_board, www):
@@ -41,6 +48,71 @@ def test_unknown_ca(any_board, nginx):
         "give the root certificate of its chain"
     )
     assert not nginx.requests(), "a request went to a server that is not verified"
+
+
+def test_intermediate_that_is_not_sent(any_board, www, root):
+    """Browsers find it elsewhere, so that nobody notices before a board comes."""
+    identity = root.intermediate().server()
+    lone = certs.Identity(identity.cert, identity.key)
+    other = certs.root(name="Other").pem
+    with servers.Nginx(www, lone) as server:
+        url = server.url("app.bin")
+        for cadata in (root.pem, other + root.pem, [root.der, other]):
+            message = any_board.refuse(url, cadata=cadata)
+            assert message.startswith("OTAError: CERT_CA: the certificate of localhost is not")
+            assert message.endswith(
+                "; if that is there, the server does not send an intermediate certificate: its own is signed by"
+                " Test Intermediate"
+            )
+        # Whoever trusts that one needs no more.
+        fetch(any_board, url, cadata=identity.chain_pem)
+    with servers.Nginx(www, identity) as server:
+        message = any_board.refuse(server.url("app.bin"), cadata=other)
+        assert "intermediate" not in message
+
+
+def test_roots_that_can_not_be_used_are_told_when_none_fits(board, nginx):
+    key = ed25519.Ed25519PrivateKey.generate()
+    odd = certs.odd_root(key)
+    crl = b"-----BEGIN X509 CRL-----\nMAAA\n-----END X509 CRL-----\n"
+    message = board.refuse(nginx.url("app.bin"), cadata=odd + crl + certs.root(name="Other").pem)
+    assert message.startswith("OTAError: CERT_CA: ")
+    assert "in cadata, this can't be used: its key is of Ed25519" in message
+    assert "X509 CRL is no certificate" in message
+
+
+def test_bundle_with_roots_that_can_not_be_used(any_board, nginx, root):
+    odd = certs.odd_root(ed25519.Ed25519PrivateKey.generate())
+    odd += certs.odd_root(ec.generate_private_key(ec.BrainpoolP512R1()))
+    for cadata in (odd + root.key_pem + root.pem, root.pem + odd, [odd, "junk", root.der]):
+        fetch(any_board, nginx.url("app.bin"), cadata=cadata)
+
+
+@pytest.mark.parametrize("aio", [False, True])
+@pytest.mark.parametrize("protocols", ["TLSv1.3", "TLSv1.1"])
+def test_other_versions_of_tls(any_board, www, root, protocols, aio):
+    lines = "ssl_ciphers DEFAULT:@SECLEVEL=0;" if protocols == "TLSv1.1" else ""
+    with servers.Nginx(www, root.server(), protocols=protocols, lines=lines) as server:
+        message = any_board.refuse(server.url("app.bin"), aio=aio)
+    expected = {
+        "TLSv1.3": "the server wants TLS 1.3, this firmware has TLS 1.2",
+        "TLSv1.1": "the server has TLS older than 1.2",
+    }
+    assert message.startswith("OSError: (")
+    assert f"localhost:{server.port}: {expected[protocols]}" in message
+
+
+@pytest.mark.parametrize("aio", [False, True])
+def test_redirect_to_a_dead_host_says_so_at_once(board, www, root, nginx, aio):
+    nginx.stop()
+    for there, words in (
+        (nginx.url("app.bin"), f"localhost:{nginx.port}: "),
+        ("https://no-such-host.invalid/x", "no address found for no-such-host.invalid"),
+    ):
+        with servers.RedirectServer(root.server(), {"/x": there}) as first:
+            message = board.refuse(first.url("x"), aio=aio)
+            assert words in message and "(a redirect led there)" in message
+            assert len(first.requests) == 1
 
 
 def test_wrong_host(any_board, www, root):
@@ -114,6 +186,15 @@ def test_client_certificate(any_board, www, root):
     device = device_root.client()
     with servers.Nginx(www, root.server(), client_ca=device_root.pem) as server:
         any_board.update(server.url("app.bin"), cert=device.pem, key=device.key_pem)
+
+
+def test_client_certificate_and_key_in_one_file(board, www, root):
+    device_root = certs.root(name="Devices")
+    device = device_root.intermediate("Devices below").client()
+    with servers.Nginx(www, root.server(), client_ca=device_root.pem) as server:
+        whole = device.pem + device.chain_pem
+        for text in (whole + device.key_pem, device.key_pem + whole):
+            fetch(board, server.url("app.bin"), cadata=root.pem, cert=text, key=text)
 
 
 def test_client_certificate_missing(board, www, root):

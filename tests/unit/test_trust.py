@@ -127,6 +127,94 @@ def test_own_certificate():
         context(CERT, False, cert, key)
 
 
+CRL = "-----BEGIN X509 CRL-----\nMAAA\n-----END X509 CRL-----\n"
+JUNK = "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n"
+# openssl req -x509 -newkey ed25519 -noenc -days 36500 -subj /CN=t -out cert.pem
+ED25519 = """\
+-----BEGIN CERTIFICATE-----
+MIIBLjCB4aADAgECAhR2SUClYqrJE9ZFaCLr2wErnuDFqzAFBgMrZXAwDDEKMAgG
+A1UEAwwBdDAgFw0yNjExMjcwNTUxMDdaGA8yMTI2MTEwMzA1NTEwN1owDDEKMAgG
+A1UEAwwBdDAqMAUGAytlcAMhAGd+mGomZfYe0mBhpML1zYMQT40TIRxdJjHcSew6
+ZD13o1MwUTAdBgNVHQ4EFgQUTSiIkbzQVnwGxZP/8Z7M3Z5rGQYwHwYDVR0jBBgw
+FoAUTSiIkbzQVnwGxZP/8Z7M3Z5rGQYwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXAD
+QQBuix0sToxRRf2+dOFxme/c1sqMRv4uklZsuNS4/JWGUFo+SEKI+kbLTGBC7Zix
+qBm9ACcxW1BB298dbzCgqi4G
+-----END CERTIFICATE-----
+"""
+BRAINPOOL = """\
+-----BEGIN CERTIFICATE-----
+MIIB8zCCAVigAwIBAgIUERykvkPbp6EYVX0BjWa0z4+2SEcwCgYIKoZIzj0EAwIw
+DDEKMAgGA1UEAwwBdDAgFw0yNjExMjcwNTUxMDdaGA8yMTI2MTEwMzA1NTEwN1ow
+DDEKMAgGA1UEAwwBdDCBmzAUBgcqhkjOPQIBBgkrJAMDAggBAQ4DgYIABDcLxCcC
+WFxYNKeavy4Zu3HwK/pSZXAkoent9uYjwx5TfQNRDlmmrdIOszp7wDpYnhWEh6yn
+YapjoDDRGkxh/TEzQ5DI201eGXm0jpbGnhWxuc2g9Iz7lBPk46yz/1uK4yAXiPwR
+qzVEhVrtqRYPfZFeKMxJ+lnS/Xyik/YlW2P2o1MwUTAdBgNVHQ4EFgQUKUEC5Sez
+7qhMMnRGFaEJ4cYZghEwHwYDVR0jBBgwFoAUKUEC5Sez7qhMMnRGFaEJ4cYZghEw
+DwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgOBiAAwgYQCQBaM7VCqRyQSHpdQ
+DBdlMO54hHSSv5cK13jmiMoXYSoPSyropDV3HlIse9Ijeh1qrUYwYEqZf4KCs83f
+FX9gASkCQEWZa7SgBeZvKDzzH3hEIyEPRx87SO5Qx8CMYJWhkPXJrNG/n3nFibKW
+ar7ub9X58n5zDJnjFaNbehDYy8ygzWE=
+-----END CERTIFICATE-----
+"""
+PARAMS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+BAD = (CRL, KEY, JUNK, ED25519, PARAMS, BRAINPOOL, "junk", JUNK.replace("MAAA", "M"), CERT[:200])
+
+
+def test_one_bad_root_among_good_ones():
+    """What the library can't parse, and what is no certificate: in a bundle or a list, in any place."""
+    for bad in BAD:
+        end = "" if bad.endswith("\n") else "\n"
+        for data in (
+            CERT + bad,
+            bad + end + CERT,
+            CERT + bad + end + CERT,
+            [CERT, bad],
+            [bad, CERT],
+            [bad, CERT_DER],
+            (CERT_DER, [bad]),
+        ):
+            assert context(data, False, None, None).verify_mode == tls.CERT_REQUIRED, bad
+    context("".join(BAD[:5]) + CERT, False, None, None)
+    context(
+        [CERT_DER[:100], CERT_DER[:100] + bytes(50) + CERT_DER[150:], CERT_DER], False, None, None
+    )
+
+
+def test_none_is_left():
+    for bad, words in (
+        (CRL, "X509 CRL is no certificate"),
+        (KEY, "EC PRIVATE KEY is no certificate"),
+        (JUNK, "the TLS library refuses it: "),
+        (ED25519, "its key is of Ed25519"),
+        (
+            CRL + KEY + JUNK,
+            "X509 CRL is no certificate; EC PRIVATE KEY is no certificate; the TLS",
+        ),
+        ([ED25519, "junk"], "Ed25519"),
+        (["junk", ED25519], "neither PEM nor DER"),
+        (CERT[:200], "a PEM block does not end"),
+        (CERT.replace("MIIB", "MII"), "a PEM block is not base64"),
+    ):
+        message = str(raises(ValueError, context, bad, False, None, None))
+        assert message.startswith("cadata: ") and words in message, message
+
+
+def test_certificate_and_key_in_one_text():
+    for text in (
+        CERT + KEY,
+        KEY + CERT,
+        PARAMS + KEY + CERT,
+        CERT + PARAMS + KEY,
+        KEY + CERT + CERT,
+    ):
+        context(CERT, False, text, text)
+        context(CERT, False, text.encode(), text.encode())
+        context(CERT, False, text, KEY)
+        context(CERT, False, CERT, text)
+    assert "key: no PRIVATE KEY in it" in str(raises(ValueError, context, CERT, False, CERT, CERT))
+    assert "cert: no CERTIFICATE in it" in str(raises(ValueError, context, CERT, False, KEY, KEY))
+
+
 def test_what_the_tls_library_refuses_is_named():
     bad = CERT_DER[:100] + bytes(50) + CERT_DER[150:]
     assert "cadata" in str(raises(ValueError, context, bad, False, None, None))
