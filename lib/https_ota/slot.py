@@ -165,11 +165,9 @@ class Slot(Region):
             part = None
         self._otadata = otadata.partition()
         if part is None or self._otadata is None:
-            raise OTAError(
-                OTAError.NO_SLOT,
-                "the partition table has no OTA slot to write to: flash firmware with an OTA table"
-                " (for example the OTA variant) once over USB",
-            )
+            from .wrong import no_slot
+
+            raise no_slot(running, part is not None)
         # Writing now would destroy the only firmware that is known to work.
         if otadata.state() == otadata.PENDING_VERIFY:
             raise OTAError(

@@ -97,3 +97,32 @@ def _find_table(head, n, source):
     except (OSError, OTAError, Again):
         pass  # not seen to the end: the other messages do
     return None
+
+
+def no_slot(running, found):
+    """The OTAError for a board that has no slot to write to: `running` is its Partition, `found` that of a slot that is
+    no use without otadata.
+    """
+    from esp32 import Partition
+
+    from .otadata import slot_number
+
+    once = "flash firmware with an OTA table (for example the OTA variant) once over USB"
+    factory = [
+        info for info in map(Partition.info, Partition.find(Partition.TYPE_APP)) if not info[1]
+    ]
+    if found:
+        what = "the partition table has no otadata, which tells what to boot: " + once
+    elif slot_number(running) < 0:
+        what = "the partition table has no OTA slot to write to: " + once
+    else:
+        what = "%s, which runs, is the only OTA slot" % running.info()[4]
+        if factory:
+            what += (
+                ": start the firmware in %s by esp32.Partition(%r).set_boot() and machine.reset(), and update from there;"
+                " or " % (factory[0][4], factory[0][4])
+            )
+        else:
+            what += ", and needs another beside it: "
+        what += once
+    return OTAError(OTAError.NO_SLOT, what)

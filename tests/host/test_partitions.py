@@ -49,6 +49,40 @@ def content(board, label, n=0):
     return board.flash.read_bytes()[OFFSETS[label] :][: n or len(DATA)]
 
 
+FACTORY = """\
+nvs,      data, nvs,     0x9000,   0x4000,
+otadata,  data, ota,     0xd000,   0x2000,
+phy_init, data, phy,     0xf000,   0x1000,
+factory,  app,  factory, 0x10000,  0x100000,
+ota_0,    app,  ota_0,   0x110000, 0x100000,
+"""
+
+
+def test_factory_and_one_slot(tmp_path, www, nginx, root):
+    """From ota_0 there is nothing to write to; the error says the way round, and that way works."""
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    table = partition.read_csv(FACTORY, "table")
+    flash = tmp_path / "flash.bin"
+    flash.write_bytes(mkflash.make_flash(images.app_image(), table, 4 << 20, "factory"))
+    board = Board(flash)
+    assert board.running().slot == "factory"
+    (www / "app.bin").write_bytes(APP)
+    board.update(nginx.url("app.bin"))
+    board.run("import https_ota; https_ota.confirm()")
+    assert board.running() == ("2.0.0", "ota_0", VALID)
+    later = images.app_image(size=50_000, version="3.0.0", seed=5)
+    (www / "app.bin").write_bytes(later)
+    message = board.refuse(nginx.url("app.bin"))
+    assert message.startswith("OTAError: NO_SLOT: ota_0, which runs, is the only OTA slot: ")
+    way = message.partition(" by ")[2].partition(", and update from there")[0]
+    first, _, second = way.partition(" and ")
+    assert second == "machine.reset()"
+    board.run(f"import esp32\n{first}")
+    assert board.running().slot == "factory"
+    board.update(nginx.url("app.bin"))
+    assert board.running() == ("3.0.0", "ota_0", PENDING_VERIFY)
+
+
 @pytest.mark.parametrize("build", ["sim", "sim-tls4k"])
 @pytest.mark.parametrize("staging", [None, True, "romfs_0"])
 def test_data(board, www, nginx, build, staging):

@@ -754,6 +754,26 @@ def test_unknown_host_is_told_from_a_dead_one():
     assert e.errno == -202 and "no address found for host" in str(e)
 
 
+def test_all_addresses_are_tried():
+    """First one that nobody answers at, of a kind that the network may not even have."""
+    for dead in range(4):
+        net = use(Net(*[OSError(113 - i % 2) for i in range(dead)], OK + b"\r\n"))
+        net.getaddrinfo = lambda host, port, *_: [
+            (10 if i % 2 else 2, 1, 0, "", ("address %d" % i, port)) for i in range(3)
+        ]
+        conn = Connection("host", 80, None, 5)
+        if dead < 3:
+            conn.open()
+            conn.send(b"x", 1)
+            assert conn.response() == 200
+        else:
+            e = raises(OSError, conn.open)
+            assert e.errno == 113 and "host:80" in str(e)
+        assert conn._address[-1][0] == "address %d" % min(dead, 2)
+        conn.close()
+        assert net.open == 0
+
+
 def test_close_is_harmless_twice():
     conn = answer(b"")
     conn.close()
