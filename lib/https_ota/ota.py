@@ -351,9 +351,9 @@ class OTA:
         if self._trusted is not None:
             from .sign import running_steps
 
-            self._trusted = yield from running_steps(self._trusted, self._sector, self._feed)
             size = self._checker.pos if self._checker else self.info.size
             try:
+                self._trusted = yield from running_steps(self._trusted, self._sector, self._feed)
                 yield from self.region.signature_steps(
                     self._trusted, self._sector, self._feed, size
                 )
