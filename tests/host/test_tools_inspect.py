@@ -1,13 +1,17 @@
 """`https-ota inspect`: what it shows, checked with esptool, and what it says of files that are no good."""
 
 import contextlib
+import functools
 import io
+import operator
 import re
+import struct
 import subprocess
 import sys
 
 import encfiles
 import esptool
+import esptool.bin_image
 import esptool.targets
 import images
 import pytest
@@ -236,6 +240,53 @@ def test_signature_cut_off(capsys, tmp_path, signed):
     code, out = command(capsys, tmp_path, signed[: 4096 + 1000])
     assert code == 1
     assert "block 0: it is cut off: expected 1216 bytes, came 1000" in out
+
+
+def esp8266(version):
+    """An image as its SDK makes them: of version 1 with all in RAM, of 2 with code that is mapped first."""
+
+    def segment(addr, content):
+        return struct.pack("<II", addr, len(content)) + content
+
+    ram = bytes(range(200)) * 2
+    head = struct.pack("<BBBBI", 0xE9, 1, 2, 0x40, 0x40100004) + segment(0x40100000, ram)
+    code = segment(0, bytes(1000)) if version == 2 else b""
+    whole = (struct.pack("<BBBBI", 0xEA, 4, 2, 0x40, 0x40100004) if code else b"") + code + head
+    checksum = functools.reduce(operator.xor, ram, 0xEF)
+    whole = whole.ljust(len(whole) // 16 * 16 + 15, b"\0") + bytes([checksum])
+    return whole + (struct.pack("<I", esptool.bin_image.esp8266_crc32(whole)) if code else b"")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_esp8266(capsys, tmp_path, version):
+    data = esp8266(version)
+    assert esptool_says(tmp_path, data)["Detected image type"] == "ESP8266"
+    code, out = command(capsys, tmp_path, data)
+    assert code == 1
+    assert "an ESP8266 image: expected one for an ESP32" in out
+    # What only resembles one is none.
+    for bad in (data[:-30], data[:40] + b"x" + data[41:], data[:5]):
+        code, out = command(capsys, tmp_path, bad)
+        assert code == 1
+        assert "ESP8266" not in out or (version == 2 and bad is not data[:5])
+
+
+def test_zephyr(capsys, tmp_path):
+    code, out = command(capsys, tmp_path, b"\x3d\xb8\xf3\x96" + bytes(5000))
+    assert code == 1
+    assert "an image for MCUboot, as Zephyr builds them" in out
+
+
+@pytest.mark.parametrize("chip", sorted(images.DROM))
+def test_image_without_a_descriptor(capsys, tmp_path, chip):
+    """Good in all else: what it is gets said, and esptool's part of it is shown."""
+    chip_id, drom = images.DROM[chip]
+    data = images.image([(drom + 0x20, bytes(3000)), (images.RAM, bytes(64))], chip_id=chip_id)
+    code, out = command(capsys, tmp_path, data)
+    assert code == 1
+    assert f"chip           {chip} (id {chip_id})" in out
+    assert f"an {chip} image without the descriptor of ESP-IDF's applications, as Zephyr" in out
+    assert re.search(r"^SHA-256 +valid", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("kind", "scheme"), [("rsa", "RSA-3072"), ("p256", "P-256")])

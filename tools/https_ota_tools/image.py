@@ -5,6 +5,7 @@ esptool does the parsing, the checksum and the digest; here is what it leaves to
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import io
 import re
@@ -18,6 +19,7 @@ from https_ota_tools import partition
 from https_ota_tools.errors import ToolError
 
 MAGIC = 0xE9
+_ESP8266_MAGIC = 0xEA  # of its second version; the first has the same as the ESP32's
 DESC_OFFSET = 0x20
 DESC_MAGIC = 0xABCD5432
 MAX_SEGMENTS = 16
@@ -31,6 +33,7 @@ _MMU_PAGE = 0x10000
 
 # What people give by mistake, by its first bytes.
 _OTHER_FILES = {
+    b"\x3d\xb8\xf3\x96": "an image for MCUboot, as Zephyr builds them; boards with ESP-IDF's bootloader can't start it",
     b"\x7fELF": "an ELF file; `esptool elf2image` turns it into an image",
     b"UF2\n": "a UF2 file; the .app-bin or micropython.bin of the same build is the image",
     b"\xcf\xb6\x88\x07": "an encrypted image; sign an image before it is encrypted, `https-ota decrypt` opens it",
@@ -259,9 +262,30 @@ def refuse_other_files(data: bytes) -> None:
             "by cable; expected the application alone, which the same build has as micropython.bin or .app-bin "
             f"(here it starts at {start:#x})"
         )
+    if _is_esp8266(data):
+        raise ToolError(
+            "an ESP8266 image: expected one for an ESP32 (the ESP8266 has neither such slots nor this format)"
+        )
     for start_bytes, what in _OTHER_FILES.items():
         if data.startswith(start_bytes):
             raise ToolError(f"not an image but {what}")
+
+
+def _is_esp8266(data: bytes) -> bool:
+    """Return whether esptool reads it as an ESP8266's, and it is none of the later chips'."""
+    if data[:1] not in (bytes([MAGIC]), bytes([_ESP8266_MAGIC])):
+        return False
+    ids = {getattr(rom, "IMAGE_CHIP_ID", None) for rom in esptool.targets.CHIP_DEFS.values()}
+    chip_id = int.from_bytes(data[12:14], "little")
+    if data[0] == MAGIC and data[23:24] in (b"\0", b"\1") and chip_id in ids:
+        return False
+    try:
+        # It prints what it finds suspicious.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            raw = esptool.bin_image.LoadFirmwareImage("esp8266", _File(data))
+    except (RuntimeError, struct.error, TypeError):
+        return False
+    return bool(raw.segments) and raw.checksum == raw.calculate_checksum()
 
 
 def spi_mode_name(number: int) -> str:
@@ -335,4 +359,9 @@ def _check_desc(data: bytes, image: Image) -> Check:
     detail = f"no application: expected {DESC_MAGIC:#x} at {DESC_OFFSET:#x}, came {came:#010x}"
     if came & 0xFF == _BOOTLOADER_DESC_MAGIC:
         detail += ", the mark of a bootloader"
+    elif any(s.mapped for s in image.segments):
+        detail += (
+            f"; an {image.chip} image without the descriptor of ESP-IDF's applications, as Zephyr, NuttX and ESP-IDF "
+            "before 3.2 build them: boards take none, as it tells the version and what build it is"
+        )
     return Check("app descriptor", Verdict.INVALID, detail)
