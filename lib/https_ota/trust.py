@@ -27,6 +27,10 @@ def _blocks(data, what, bad):
             "%s: expected PEM or DER as str or bytes, got %s" % (what, type(data).__name__)
         )
     data = bytes(data)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        data = data.replace(
+            b"\0", b""
+        )  # UTF-16, as Windows writes it: what is of interest is ASCII
     # A digit 0 may also begin the text around PEM blocks, as openssl writes it.
     if data[:1] == b"\x30" and _BEGIN not in data:
         return [(b"", data)]

@@ -194,3 +194,21 @@ def limited(folder, limit, *args):
     command = f'ulimit {limit}; exec "$@"'
     arguments = ["sh", "-c", command, "-", sys.executable, "-m", "https_ota_tools", *args]
     return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_new_keys_are_written_all_or_none(tmp_path, monkeypatch, error):
+    monkeypatch.chdir(tmp_path)
+    opened = []
+
+    def failing(*args, **options):
+        if opened:
+            raise error
+        opened.append(args)
+        return open(*args, **options)
+
+    monkeypatch.setattr(keys, "open", failing, raising=False)
+    new = [keys.NewFile(Path(name), b"secret", secret=True) for name in ("a", "b")]
+    with pytest.raises((KeyboardInterrupt, ToolError)):
+        keys.write_new(new)
+    assert not any(tmp_path.iterdir())

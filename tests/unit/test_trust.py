@@ -45,6 +45,22 @@ def test_pem_as_text_or_bytes():
         assert to_der(data, "cadata") == [CERT_DER]
 
 
+def test_pem_from_windows():
+    text = CERT.replace("\n", "\r\n")
+    little = bytes(b for c in text for b in (ord(c), 0))
+    big = bytes(b for c in text for b in (0, ord(c)))
+    for data in (
+        text,
+        "\ufeff" + text,
+        b"\xef\xbb\xbf" + text.encode(),
+        b"\xff\xfe" + little,
+        b"\xfe\xff" + big,
+        b"# Schl\xfcssel\r\n" + text.encode(),
+        text.replace("\r\n", "\r"),
+    ):
+        assert to_der(data, "cadata") == [CERT_DER], data[:10]
+
+
 def test_der_in_any_buffer():
     for data in (CERT_DER, bytearray(CERT_DER), memoryview(CERT_DER)):
         assert to_der(data, "cadata") == [CERT_DER]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from https_ota_tools import files
+from https_ota_tools import files, keys
 from https_ota_tools.errors import ToolError
 
 CERT = "ca.pem"
@@ -71,9 +70,7 @@ def keep(folder: Path) -> Authority:
             folder.mkdir(parents=True, exist_ok=True)
             # The certificate first: without its key it is replaced next time.
             files.write(folder / CERT, made.pem)
-            secret = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(secret, "wb") as f:
-                f.write(_key_pem(made.key))
+            keys.write_new([keys.NewFile(folder / KEY, _key_pem(made.key), secret=True)])
         except OSError as e:
             raise ToolError(f"cannot keep a CA in {folder}: {e.strerror}") from e
         return made

@@ -139,9 +139,11 @@ def write_new(new: Sequence[NewFile]) -> None:
             with open(n.path, "xb", opener=_open_secret if n.secret else None) as f:
                 made.append(n.path)
                 f.write(n.data)
-    except OSError as e:
+    except BaseException as e:
         for path in made:
             path.unlink(missing_ok=True)
+        if not isinstance(e, OSError):
+            raise
         raise ToolError(f"cannot write {n.path}: {e.strerror}") from e
 
 
