@@ -11,7 +11,7 @@ from micropython import const
 from . import ota
 from .steps import Again
 
-_MOST_MS = const(500)  # to wait at once, so that watchdog and deadlines are looked at
+_MOST_MS = const(250)  # to wait at once, so that watchdog and deadlines are looked at
 
 _open = set()  # sessions that have begun and not ended: see abort()
 

@@ -235,12 +235,13 @@ def _mounted(label):
     return bdev is not None and bdev.info()[4] == label and (paths is None or "/" in paths)
 
 
-def fetch(url, write, *, sha256=None, size=None, decrypt=None, **http):
+def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http):
     """Download a file, over all that can go wrong, and hand it to write(memoryview) piece by piece; return its size.
 
     sha256   of what is handed over, if known: 32 bytes or 64 hex digits; OTAError(DIGEST) at the end if it is another
     size     its bytes, if known, likewise; OTAError(SIZE)
     decrypt  as OTA's; only after the return is what came authentic
+    wdt      a machine.WDT to feed
     The other options are those of download.Download. The pieces are at most 1024 bytes long, and the memory is used again
     for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
     """
@@ -250,13 +251,23 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, **http):
     from .hot import equal
     from .ota import to_digest
 
+    for name, value, fits in (
+        ("size", size, not size or (isinstance(size, int) and size > 0)),
+        ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
+    ):
+        if not fits:
+            from .usage import refuse
+
+            refuse(name, value)
     expected = to_digest(sha256)
     wanted = size
+    feed = wdt.feed if wdt else None
     source = download = Download(url, **http)
+    download.feed = feed
     if decrypt is not None:
         from .crypt import Decrypt
 
-        source = Decrypt(download, decrypt)
+        source = Decrypt(download, decrypt, feed)
         download.offset = decrypt.header_size
     if wanted:
         download.least = download.offset + wanted
@@ -279,6 +290,8 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, **http):
             sha.update(view[:n])
             write(view[:n])
             size += n
+            if feed:
+                feed()
         if decrypt is not None:
             source.finish()
     finally:

@@ -13,7 +13,7 @@ from micropython import const
 from .errors import OTAError
 from .steps import Again
 
-_SLICE_MS = const(500)  # the longest wait without a look at the watchdog and the deadline
+_SLICE_MS = const(250)  # the longest wait without a look at the watchdog and the deadline
 _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 
 _LINE = const(256)  # a longer head line is cut to this, Location's excepted
@@ -151,8 +151,8 @@ class Connection:
     """A connection to one host: open() first. It waits; what doesn't is nonblocking.Connection.
 
     `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` is how long the network may be silent;
-    `answered` is called when there is a TCP connection, before the TLS handshake; `tick` at least every half
-    second while it waits, and may raise.
+    `answered` is called when there is a TCP connection, before the TLS handshake; `tick` four times a second
+    while it waits, and may raise.
     open(), send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `open_end` (only the end of the connection, TLS's or TCP's, ends the

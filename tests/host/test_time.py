@@ -74,17 +74,17 @@ DRIPS = {
 
 
 @both
-@pytest.mark.parametrize("where", DRIPS)
-@pytest.mark.parametrize("request_size", [0, 4096])
+@pytest.mark.parametrize(
+    ("where", "request_size"),
+    [*((where, 0) for where in DRIPS), ("later in the head", 4096), ("later in the body", 4096)],
+)
 def test_server_that_drips(board, where, aio, request_size):
     # With ranges the fault comes in the third response.
-    fault = DRIPS[where]
-    number = 3 if request_size and "later" in where else 1
-    with FaultServer(DATA, {number: fault}) as server:
-        url = server.url("app.bin")
-        if request_size and where in ("later in the body", "silent body"):
-            server.faults = {number: drip(1000, 0.1)}
-        late(board, url, aio, insecure=True, request_size=request_size)
+    faults = {1: DRIPS[where]}
+    if request_size:
+        faults = {3: drip(1000, 0.1) if "body" in where else DRIPS[where]}
+    with FaultServer(DATA, faults) as server:
+        late(board, server.url("app.bin"), aio, insecure=True, request_size=request_size)
 
 
 @both
@@ -284,6 +284,20 @@ def test_watchdog_shorter_than_the_timeout(board, aio):
 def test_retry_after_feeds(board, aio):
     with FaultServer(DATA, {1: status(503, Retry_After="2")}) as server:
         good(board, server.url("app.bin"), aio, insecure=True, wdt_ms=1000)
+
+
+def test_fetch_feeds(board):
+    """Its answer begins late, its body drips, and what writes it takes its time."""
+    small = DATA[:2500]
+
+    def late_and_slow(peer, reply):
+        servers.threading.Event().wait(1.5)
+        return drip(100, 0.001)(peer, reply)
+
+    call = "https_ota.fetch({!r}, lambda piece: time.sleep_ms(300), insecure=True, wdt=wdt)"
+    with FaultServer(small, {1: late_and_slow}) as server:
+        call = call.format(server.url("f"))
+        board.run(RUN.format(call=call, wdt_ms=1000, raises=False))
 
 
 # -- silence and stalls

@@ -7,6 +7,7 @@ import threading
 
 import certs
 import images
+import proxy
 import pytest
 import servers
 from cryptography import x509
@@ -620,6 +621,18 @@ def test_report_of_a_root_that_is_sent(command, www, root):
     identity = certs.Identity(server.cert, server.key, (root.cert,))
     with servers.Nginx(www, identity) as server:
         assert " (sent by the server too, which it need not do)" in command(server.url())[1]
+
+
+@pytest.mark.parametrize("speed", [100, 4000], ids=["handshake", "answer"])
+def test_server_that_drips(www, root, monkeypatch, speed):
+    """Each byte comes in time; the tool ends all the same."""
+    monkeypatch.setattr(tls, "ANSWER_S", 1.0)
+    slow = "limit_rate 1;" if speed > 1000 else ""
+    with (
+        servers.Nginx(www, root.server(), lines=slow) as server,
+        proxy.Proxy(server, bytes_s=speed, fast=0 if speed < 1000 else 2000) as link,
+    ):
+        assert "was not done in 1 s" in refused(link.url("app.bin"), root)
 
 
 def test_password_and_headers(command, www, root):

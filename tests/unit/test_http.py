@@ -744,6 +744,23 @@ def test_failed_handshake_leaves_no_socket_open():
         assert net.open == 0, error
 
 
+def test_each_address_of_a_name_is_tried():
+    class Several(Net):
+        def getaddrinfo(self, host, port, family, kind):
+            return super().getaddrinfo(host, port, family, kind) * 3
+
+    for refused in (0, 1, 2):
+        net = use(Several(*[OSError(111)] * refused, OK + b"Content-Length: 0\r\n\r\n"))
+        conn = connect()
+        conn.send(b"GET", 3)
+        assert conn.response() == 200 and net.open == 1 and len(net.addresses) == 1
+        conn.close()
+        assert net.open == 0
+    net = use(Several(*[OSError(111)] * 3))
+    assert raises(OSError, connect).errno == 111
+    assert net.open == 0 and not net.answers
+
+
 def test_unknown_host_is_told_from_a_dead_one():
     class Nameless(Net):
         def getaddrinfo(self, *args):

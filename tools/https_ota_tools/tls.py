@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ SUITES = (
 )
 # The largest content of a record (RFC 5246, section 6.2.1), and so the largest buffer that makes sense.
 MAX_CONTENT = 16384
+# Seconds for a handshake, and for what is read of an answer: a server that drips would hold the tool for ever.
+ANSWER_S = 120.0
 
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _APPLICATION_DATA = range(20, 24)
 _CERTIFICATE = 11
@@ -149,6 +152,7 @@ class Connection:
         self.handshake = Handshake()
         self.record = 0
         self._timeout_s = timeout_s
+        self._due = 0.0
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
@@ -158,6 +162,7 @@ class Connection:
 
     def open(self, context: ssl.SSLContext) -> None:
         """Connect and shake hands. Raises ToolError, for a certificate that is refused ssl.SSLCertVerificationError."""
+        self._due = time.monotonic() + ANSWER_S
         try:
             self._tls = context.wrap_bio(
                 self._incoming, self._outgoing, server_hostname=self.host.rstrip(".")
@@ -227,6 +232,7 @@ class Connection:
         """Send data."""
         assert self._tls
         self.record = 0
+        self._due = time.monotonic() + ANSWER_S
         self._tls.write(data)
         self._flush()
 
@@ -290,6 +296,10 @@ class Connection:
         assert self._socket
         data = b""
         while len(data) < size:
+            if time.monotonic() > self._due:
+                raise ToolError(
+                    f"{self.host}:{self.port} was not done in {ANSWER_S:g} s: what it sends comes too slowly"
+                )
             try:
                 more = self._socket.recv(size - len(data))
             except OSError as e:
