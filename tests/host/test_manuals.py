@@ -34,7 +34,7 @@ NOT_HERE = {
     r"https-ota ca https://your\.server": "test_tools_ca.py has servers",
     r"mpremote connect /dev/pts/N|https-ota push --port /dev/pts/N": "has a word in place of a port",
     r"mpremote$": "waits for somebody to type",
-    r"https-ota [a-z]+$|mpremote mip install$": "is the name of a command",
+    r"https-ota [a-z]+( --[a-z-]+)*$|mpremote mip install$": "is the name of a command or an option",
 }
 
 

@@ -567,7 +567,7 @@ def test_power_saving_comes_back_after_a_session_that_nobody_ended():
     lost = OTA(Stream(firmware()), wlan=wlan)
     receive(lost)
     assert wlan.pm == 0
-    install(Stream(firmware()), wlan=wlan)
+    install(Stream(b"x" * 5000), wlan=wlan, partition="vfs")
     assert wlan.pm == 2
     lost.abort()
     assert wlan.pm == 2
@@ -575,7 +575,10 @@ def test_power_saving_comes_back_after_a_session_that_nobody_ended():
 
 def test_power_saving_with_two_sessions_at_a_time():
     wlan = Station()
-    both = [OTA(Stream(firmware()), wlan=wlan) for _ in range(2)]
+    both = [
+        OTA(Stream(firmware()), wlan=wlan),
+        OTA(Stream(b"x" * 5000), wlan=wlan, partition="vfs"),
+    ]
     for ota in both:
         receive(ota)
     for ota in both:
