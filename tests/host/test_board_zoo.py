@@ -95,11 +95,11 @@ ZOO = {
             "        time.sleep_ms(100)\n"
         },
     ),
-    "a watchdog of 2 s, its timer and a slow boot.py": Animal(
-        "w = machine.WDT(timeout=2000)\n"
+    "a watchdog of 1 s, its timer and a slow boot.py": Animal(
+        "w = machine.WDT(timeout=1000)\n"
         "machine.Timer(0).init(period=100, callback=lambda t: w.feed())\n"
         "while True:\n    time.sleep_ms(100)",
-        boot="import time\ntime.sleep(2.5)\nready = 1",
+        boot="import time\ntime.sleep(1.3)\nready = 1",
     ),
     "boot.py of a second": Animal(boot="import time\ntime.sleep(1)\nready = 1"),
     "boot.py of a second, and no main.py": Animal(
@@ -144,6 +144,15 @@ ZOO = {
     "a large heap": Animal("keep = bytearray(600_000)\nwhile True:\n    time.sleep(1)"),
     "another working directory": Animal(
         "import os\nos.mkdir('/d') if 'd' not in os.listdir('/') else None\nos.chdir('/d')\nwhile True:\n    time.sleep(1)"
+    ),
+    "builtins of its own": Animal(
+        "print = len = list = repr = open = bytearray = isinstance = None\nwhile True:\n    time.sleep(1)"
+    ),
+    "little memory left": Animal(
+        "keep = []\n"
+        "try:\n    while True:\n        keep.append(bytearray(500))\nexcept MemoryError:\n    pass\n"
+        "del keep[:40]\n"
+        "while True:\n    time.sleep(1)"
     ),
     "names of its own": Animal(
         "def _say(x): print('mine')\n_Source = machine.reset\ngc = sys.exit\nwhile True:\n    time.sleep(1)"

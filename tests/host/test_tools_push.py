@@ -208,6 +208,7 @@ def test_a_board_that_can_not_reach_the_server_hears_of_firewalls(push, app, mon
 )
 def test_power_cut_during_a_push(board, app, way, cut, monkeypatch):
     monkeypatch.setattr(pusher, "SILENCE_S", 2)
+    monkeypatch.setattr(link, "_LAST_S", 0.5)
     with SerialBoard(board) as serial:
         serial.power_off()
         serial.power_on(SIM_CUT=str(cut))

@@ -7,9 +7,7 @@ import ast
 import binascii
 import contextlib
 import io
-import re
 import secrets
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,23 +17,33 @@ from typing import cast
 
 import serial
 import serial.tools.list_ports
-from mpremote.transport import TransportError
-from mpremote.transport_serial import SerialTransport
 
-from https_ota_tools import ports
+from https_ota_tools import answers, onboard, ports
 from https_ota_tools.errors import ToolError
+from https_ota_tools.line import (
+    FAILURES,
+    BoardError,
+    Line,
+    LinkError,
+    RestartedError,
+    SlowError,
+)
+
+__all__ = (
+    "BoardError",
+    "Link",
+    "LinkError",
+    "RestartedError",
+    "SlowError",
+    "add_arguments",
+    "candidates",
+    "choose",
+    "from_arguments",
+)
 
 BOOT_TIMEOUT_S = 120.0
 FIRST_TIMEOUT_S = 10.0
 
-# What mpremote raises when the board does not answer as expected, or is gone.
-_FAILURES = (TransportError, OSError, struct.error, IndexError)
-
-# What a board says when it starts: MicroPython, its soft reset, the ROMs of the chips.
-_START = re.compile(
-    r"MicroPython \S+ on \d{4}-|MPY: soft reboot|ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} "
-)
-_RESTART = re.compile(rb"(?:^|\n)(?:ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} )")
 _BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _SOFT = b"soft reboot\r\n"
 
@@ -45,15 +53,6 @@ _SOFT = b"soft reboot\r\n"
 _WAKE = bytes(4) + (b"\x18" + bytes(4)) * 2
 _REST = bytes(1030)
 
-_MAX_ANSWER = 1 << 16
-
-# Around an answer; its end has a number that was drawn for the program alone.
-_OPEN = "\x1d"
-_END = "\x1f"
-_CLOSE = "\x1e"
-# One write of text without a line end: what a thread or a timer prints comes before or behind it.
-_SAY = f"def _say(x): print({_OPEN!r}+x+{_END!r}%r{_CLOSE!r},end='')\n"
-
 # Seconds: for what takes a board no time, until a wait is told of, until bytes that were lost are made good.
 _PROMPT_S = 3
 _NOTICE_S = 5
@@ -62,128 +61,6 @@ _LAST_S = 5
 _FLOOD = 4
 _BACKLOG_S = 0.5
 _LOST_S = 3
-
-# A watchdog can't be stopped, but be given another time; what is left behind at the end may be the last to feed it.
-_WATCHDOG_MS = 3_600_000
-_FEED = f"import machine; machine.WDT(timeout={_WATCHDOG_MS})\n"
-# Is there a watchdog? Nothing tells, so: it has bitten, something holds it, or a program at the top names it.
-_FIND_WATCHDOG = """\
-import machine, sys, os
-def _holds(d, deep):
-    for v in list(d.values()):
-        if isinstance(v, machine.WDT) or deep and v is machine.WDT:
-            return True
-        if deep and _holds(getattr(v, "__dict__", {}), False):
-            return True
-def _names(n):
-    with open(n, "rb") as f:
-        end = b""
-        while True:
-            b = f.read(512)
-            if not b or b"WDT" in end + b:
-                return bool(b)
-            end = b[-2:]
-def _found():
-    if machine.reset_cause() == getattr(machine, "WDT_RESET", -1):
-        return True
-    if _holds(globals(), True):
-        return True
-    for m in list(sys.modules.values()):
-        if m is not machine and _holds(getattr(m, "__dict__", {}), True):
-            return True
-    for n in ("/boot.py", "/main.py"):
-        try:
-            if _names(n):
-                return True
-        except OSError:
-            pass
-    return False
-_w = hasattr(machine, "WDT") and _found()
-if _w:
-    machine.WDT(timeout=%d)
-_say(repr(_w))
-"""
-
-# Whether there is something in boot.py that must not be interrupted, and in main.py what may take an interruption amiss.
-_PROGRAMS = """\
-def _any(n, words):
-    try:
-        with open(n) as f:
-            for s in f:
-                s = s.strip()
-                if s and s[0] != "#" and (not words or any(w in s for w in words)):
-                    return True
-    except (OSError, ValueError):
-        pass
-    return False
-_say(repr((
-    _any("/boot.py", ()),
-    _any("/main.py", ("except:", "BaseException", "KeyboardInterrupt", "rollback", "kbd_intr", "deepsleep")),
-)))
-"""
-
-# Files of this machine, read by the board in pieces of at most 1024 bytes: "=", length, data, CRC-32. What the application
-# prints in between does no harm, a byte that got lost is asked for again, and a host that is gone is noticed.
-_SOURCE = """\
-import sys, select, micropython, binascii
-class _Source:
-    def __init__(self, n):
-        self.n = n
-        self.at = 0
-        self.b = memoryview(bytearray(1030))
-        self.i = sys.stdin.buffer
-        self.p = select.poll()
-        self.p.register(sys.stdin, 1)
-    def readinto(self, buf):
-        want = min(len(buf), 1024)
-        b = self.b[: want + 6]
-        for wait in (0, 100, 100, 100):
-            micropython.kbd_intr(-1)
-            try:
-                for _ in range(1100):
-                    if not self.p.poll(wait):
-                        break
-                    self.i.read(1)
-                _say("?%d %d %d" % (self.n, self.at, want))
-                c = self.p.poll(10000) and self.i.read(1)
-                if c == b"\\x03":
-                    raise KeyboardInterrupt
-                if c != b"=":
-                    continue
-                self.i.readinto(b)
-            finally:
-                micropython.kbd_intr(3)
-            n = b[0] | b[1] << 8
-            if n <= want and binascii.crc32(b[: want + 2]) == int.from_bytes(b[want + 2 :], "little"):
-                _say("+")
-                buf[:n] = b[2 : n + 2]
-                self.at += n
-                return n
-        raise OSError(110)
-    def close(self):
-        pass
-"""
-
-
-class BoardError(ToolError):
-    """A program on the board raised something; `trace` is its traceback."""
-
-    def __init__(self, trace: str) -> None:
-        lines = trace.strip().splitlines()
-        super().__init__(f"the board says: {lines[-1] if lines else 'nothing'}")
-        self.trace = trace
-
-
-class LinkError(ToolError):
-    """The board does not answer."""
-
-
-class SlowError(LinkError):
-    """A program took longer than it may; it was interrupted, and the board answers."""
-
-
-class RestartedError(LinkError):
-    """The board has restarted while a program ran on it; reopen() finds it again."""
 
 
 def candidates() -> list[str]:
@@ -237,7 +114,7 @@ def from_arguments(args: argparse.Namespace, soft_reset: bool = True) -> Link:
     )
 
 
-class Link:
+class Link(Line):
     """The raw REPL of a board, as a context manager. What ran on it is interrupted, see run_main().
 
     soft_reset: start MicroPython over first, with the memory and the modules of a fresh start (boot.py runs,
@@ -260,21 +137,20 @@ class Link:
         reset: bool = False,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        self.port = port
+        super().__init__(port)
         self.boot_timeout_s = boot_timeout_s
         # A watchdog has been seen: whatever is sent feeds it.
         self.watchdog = False
+        # The firmware that runs is the one that starts next, and is not on trial: a reset changes nothing.
+        self.settled = False
         # It restarted, slept or did not listen when it was interrupted: then only its start is a good moment.
         self.wild = False
         # Seconds that boot.py took last.
         self.boot_s = 0.0
         self._notice = notice or _print_notice
-        self._identity = _identity(port)
         self._held = False
-        self._buffer = bytearray()
         self._heard = bytearray()
         self._paste = True
-        self._transport: SerialTransport | None = None
         self._open(time.monotonic() + timeout_s, must_exist=True)
         try:
             self._first(timeout_s, reset)
@@ -314,7 +190,7 @@ class Link:
         LinkError when it stops answering.
         """
         said: list[str] = []
-        parser = _Parser("", on_line or said.append, None)
+        parser = answers.Parser("", on_line or said.append, None)
         self._run(code, parser, timeout_s, limit_s or 20 * timeout_s)
         return "".join(f"{line}\n" for line in said)
 
@@ -348,8 +224,8 @@ class Link:
         Raises what exec() raises.
         """
         nonce = secrets.token_hex(3)
-        code = _SAY % nonce + (_SOURCE if files else "") + code
-        parser = _Parser(nonce, on_line, on_answer)
+        code = onboard.SAY % nonce + (onboard.SOURCE if files else "") + code
+        parser = answers.Parser(nonce, on_line, on_answer)
         self._run(code, parser, timeout_s, None, files)
 
     # -- starting over
@@ -366,7 +242,8 @@ class Link:
         """Start MicroPython over: boot.py runs to its end, main.py does not."""
         restarts = 0
         while True:
-            self._feed_watchdog()
+            with contextlib.suppress(BoardError):
+                self._feed_watchdog()
             start = time.monotonic()
             try:
                 self._write(b"\r\x03\x04")
@@ -404,16 +281,19 @@ class Link:
         Raises LinkError when it does not come back, having left it to itself.
         """
         limit = self.boot_timeout_s if timeout_s is None else timeout_s
-        precious, touchy = cast("tuple[bool, bool]", self.ask(_PROGRAMS))
+        main, precious, touchy = cast("tuple[bool, bool, bool]", self.ask(onboard.PROGRAMS))
         # A port of native USB goes with the chip.
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             self._start_program(b"import machine\nmachine.reset()")
         self._held = False
         start = time.monotonic()
         if precious and not (touchy or self.wild):
             # As long as boot.py may run, only what does not interrupt it: at the prompt, Ctrl-A is answered.
-            patience = min(limit, 2 * self.boot_s + 2)
+            patience = min(limit, 1.5 * self.boot_s + 2)
             if self._enter(start + patience, gentle=True):
+                # What main.py has begun (timers, a guard) is not to go on.
+                if main:
+                    self.soft_reset()
                 return
         # The first moment is the best one.
         self._enter(time.monotonic() + max(limit, FIRST_TIMEOUT_S), tries=_FLOOD)
@@ -446,11 +326,11 @@ class Link:
         if self._transport and self._held:
             done = False
             for _ in range(2):
-                with contextlib.suppress(LinkError, *_FAILURES):
-                    self._friendly_reset()
+                with contextlib.suppress(LinkError, *FAILURES):
+                    self._start_over()
                     done = True
                     break
-                with contextlib.suppress(LinkError, *_FAILURES):
+                with contextlib.suppress(LinkError, *FAILURES):
                     self._enter(time.monotonic() + _LAST_S)
             if not done:
                 self._notice(
@@ -462,7 +342,7 @@ class Link:
     def close(self) -> None:
         """Hang up. What runs is interrupted, and the REPL is the one for people again."""
         if self._transport and self._held:
-            with contextlib.suppress(LinkError, *_FAILURES):
+            with contextlib.suppress(LinkError, *FAILURES):
                 self._write(b"\r\x03\x02")
         self._held = False
         self._hang_up()
@@ -472,24 +352,24 @@ class Link:
     def _run(
         self,
         code: str,
-        parser: _Parser,
+        parser: answers.Parser,
         silence_s: float,
         limit_s: float | None,
         files: Sequence[bytes] = (),
     ) -> None:
         if self.watchdog:
-            code = _FEED + code
+            code = onboard.FEED + code
         try:
             self._start_program(code.encode())
             error = self._follow(parser, silence_s, limit_s, files)
         except RestartedError:
             self._held = False
             raise
-        except _FAILURES as e:
+        except FAILURES as e:
             raise LinkError(f"{self.port}: the board has stopped answering ({e})") from e
         except KeyboardInterrupt:
             # The program on the board has to end, too.
-            with contextlib.suppress(LinkError, *_FAILURES):
+            with contextlib.suppress(LinkError, *FAILURES):
                 self._enter(time.monotonic() + _LAST_S)
             raise
         if error:
@@ -534,7 +414,11 @@ class Link:
         self._expect(b"\x04", _PROMPT_S, "a program is not taken")
 
     def _follow(
-        self, parser: _Parser, silence_s: float, limit_s: float | None, files: Sequence[bytes]
+        self,
+        parser: answers.Parser,
+        silence_s: float,
+        limit_s: float | None,
+        files: Sequence[bytes],
     ) -> bytes:
         start = time.monotonic()
         fed = 0.0
@@ -545,6 +429,7 @@ class Link:
             came = parser(bytes(parts[0]))
             del self._buffer[: len(parts[0])]
             if parser.restarted:
+                self._believe(parser.bitten)
                 raise RestartedError(
                     f"{self.port}: the board has restarted in the middle of it (a watchdog, its power?)"
                 )
@@ -612,14 +497,14 @@ class Link:
                     self._interrupt(tries)
                     self._write(b"\r\x01")
                     self._listen(0.25)
-                if first and _RESTART.search(self._heard + self._buffer):
+                if first and answers.RESTART.search(self._heard + self._buffer):
                     self.wild = True
                 if _BANNER in self._buffer and self._in_sync():
                     self._held = True
-                    if self.watchdog:
-                        self.ask(_FEED + "_say('1')")
+                    with contextlib.suppress(BoardError):
+                        self._feed_watchdog()
                     return True
-            except _FAILURES:
+            except FAILURES:
                 # Ports of native USB vanish while the chip restarts.
                 self._hang_up()
                 self._open(end)
@@ -653,31 +538,35 @@ class Link:
         # What looked like the prompt may have been left from before.
         try:
             nonce = secrets.token_hex(3)
-            self._start_program((_SAY % nonce + "_say('1')").encode())
+            self._start_program((onboard.SAY % nonce + "_say('1')").encode())
             said: list[str] = []
-            self._follow(_Parser(nonce, None, said.append), _PROMPT_S, _PROMPT_S, ())
+            error = self._follow(
+                answers.Parser(nonce, None, said.append), _PROMPT_S, _PROMPT_S, ()
+            )
         except LinkError:
             return False
-        return said == ["1"]
+        # A board without memory for even that can still start over.
+        return said == ["1"] or b"MemoryError" in error
 
     def _find_watchdog(self) -> None:
         if not self.watchdog:
-            try:
-                self.watchdog = bool(self.ask(_FIND_WATCHDOG % _WATCHDOG_MS))
-            except BoardError:
-                self.watchdog = False
-            if self.watchdog:
-                self._notice(f"{self.port}: a watchdog runs on the board; it is fed meanwhile")
+            with contextlib.suppress(BoardError):
+                self._believe(bool(self.ask(onboard.FIND_WATCHDOG % onboard.WATCHDOG_MS)))
+
+    def _believe(self, watchdog: bool) -> None:
+        if watchdog and not self.watchdog:
+            self.watchdog = True
+            self._notice(f"{self.port}: a watchdog runs on the board; it is fed meanwhile")
 
     def _feed_watchdog(self) -> None:
         if self.watchdog:
-            self.ask(_FEED + "_say('1')")
+            self.ask(onboard.FEED + "_say('1')")
 
     def _wait_for_boot(self, start: float) -> None:
         told = False
         while _BANNER not in self._buffer:
             now = time.monotonic()
-            if _RESTART.search(self._buffer):
+            if answers.RESTART.search(self._buffer):
                 raise RestartedError(f"{self.port}: the board has restarted in its boot.py")
             if now - start > _NOTICE_S and not told:
                 told = True
@@ -693,8 +582,13 @@ class Link:
             del self._buffer[:-4096]
         self._buffer.clear()
 
-    def _friendly_reset(self) -> None:
+    def _start_over(self) -> None:
         self._buffer.clear()
+        if self.watchdog and self.settled:
+            # The one way to be rid of a watchdog that nobody may feed from now on.
+            with contextlib.suppress(*FAILURES):
+                self._start_program(b"import machine\nmachine.reset()")
+            return
         self._write(b"\r\x03\x02")
         self._expect(b">>> ", _PROMPT_S, "the prompt does not come")
         self._write(b"\x04")
@@ -707,7 +601,7 @@ class Link:
             "--reset resets it over the port's RTS line and stops it while it starts; or press its reset button, "
             "and repeat this at once"
         )
-        if _RESTART.search(self._heard):
+        if answers.RESTART.search(self._heard):
             what = "the board restarts again and again (a watchdog, or an application that resets it when it is interrupted)"
         elif shown:
             what = f"the board is busy with something that Ctrl-C does not stop (it says {shown[-1][:60]!r})"
@@ -716,82 +610,6 @@ class Link:
             way = f"If its application ignores Ctrl-C, {way}"
             return f"{self.port}: no MicroPython REPL answers: {what} {way}"
         return f"{self.port}: no MicroPython REPL answers: {what}. {way if first else ''}".rstrip()
-
-    # -- bytes
-
-    def _open(self, end: float, must_exist: bool = False) -> None:
-        while True:
-            port = self.port if must_exist else _find(self._identity, self.port)
-            try:
-                # mpremote prints what it did not expect.
-                with contextlib.redirect_stdout(io.StringIO()):
-                    transport = SerialTransport(port, baudrate=115200, timeout=5)
-                # With a timeout, reads of a pseudo-terminal need no special care.
-                transport.is_pty = False
-                transport.serial.write_timeout = 5
-                self._transport = transport
-                self.port = port
-                self._buffer.clear()
-                return
-            except _FAILURES as e:
-                if must_exist:
-                    raise LinkError(
-                        f"{self.port} can't be opened: is the board plugged in, and no other program on the port?"
-                    ) from e
-                if time.monotonic() > end:
-                    raise LinkError(
-                        f"{self.port}: the board's port has not come back: is it there under another name (--port)?"
-                    ) from e
-            time.sleep(0.1)
-
-    def _hang_up(self) -> None:
-        if self._transport:
-            with contextlib.suppress(*_FAILURES):
-                self._transport.close()
-        self._transport = None
-
-    def _pulse(self) -> None:
-        # EN is low while RTS is set and DTR is not, on every board that esptool can reset.
-        assert self._transport
-        try:
-            port = self._transport.serial
-            port.dtr = False
-            port.rts = True
-            time.sleep(0.1)
-            port.rts = False
-        except _FAILURES as e:
-            raise LinkError(
-                f"{self.port} has no RTS line to reset the board with ({e}): press its reset button, and repeat this at once"
-            ) from e
-
-    def _mpremote(self, what: Callable[[], object]) -> None:
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._write(b"\r\x03\r\x01")
-                self._take_until(_BANNER + b">", _PROMPT_S)
-                self._write(b"\r\x01")  # a prompt for it to find
-                what()
-        except _FAILURES as e:
-            raise LinkError(f"{self.port}: the board does not answer as expected ({e})") from e
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is None:
-            raise LinkError(f"{self.port}: the connection has ended")
-        self._transport.serial.write(data)
-
-    def _fill(self, wait_s: float) -> None:
-        if self._transport is None:
-            raise LinkError(f"{self.port}: the connection has ended")
-        port = self._transport.serial
-        end = time.monotonic() + wait_s
-        while True:
-            n = port.inWaiting()
-            if n:
-                self._buffer += port.read(n)
-                return
-            if time.monotonic() >= end:
-                return
-            time.sleep(0.001)
 
     def _listen(self, for_s: float) -> None:
         end = time.monotonic() + for_s
@@ -816,108 +634,16 @@ class Link:
             del self._heard[:-2048]
             del self._buffer[: -len(_BANNER)]
 
-    def _expect(self, what: bytes, timeout_s: float, otherwise: str) -> None:
+    def _mpremote(self, what: Callable[[], object]) -> None:
         try:
-            self._take_until(what, timeout_s)
-        except LinkError as e:
-            raise LinkError(f"{self.port}: {otherwise}") from e
-
-    def _take_until(self, what: bytes, timeout_s: float) -> bytes:
-        end = time.monotonic() + timeout_s
-        while what not in self._buffer:
-            if time.monotonic() > end:
-                raise LinkError(f"{self.port}: the board has stopped answering")
-            self._fill(0.02)
-        before, _, rest = bytes(self._buffer).partition(what)
-        self._buffer[:] = rest
-        return before
-
-    def _expect_re(self, what: bytes, timeout_s: float) -> re.Match[bytes]:
-        end = time.monotonic() + timeout_s
-        while not (found := re.search(what, bytes(self._buffer), re.DOTALL)):
-            if time.monotonic() > end:
-                raise LinkError(f"{self.port}: the board does not take a program")
-            self._fill(0.02)
-        del self._buffer[: found.end()]
-        return found
-
-
-class _Parser:
-    """Tells answers from lines in what a board says; "?" and "+" are about files."""
-
-    def __init__(
-        self,
-        nonce: str,
-        on_line: Callable[[str], None] | None,
-        on_answer: Callable[[str], None] | None,
-    ) -> None:
-        mark = f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_END}{nonce}{_CLOSE}"
-        self._mark = re.compile(mark.encode()) if nonce else None
-        self._on_line = on_line
-        self._on_answer = on_answer
-        self._text = bytearray()
-        self.asked: list[tuple[int, int, int]] = []
-        self.taken = False
-        self.restarted = False
-        self.last = 0.0
-
-    def __call__(self, data: bytes) -> bool:
-        """Take some bytes; True when something came that counts."""
-        if not data:
-            return False
-        self._text += data
-        came = False
-        while self._mark and (found := self._mark.search(self._text)):
-            text = found[1].decode(errors="replace")
-            del self._text[found.start() : found.end()]
-            came = True
-            if text[:1] == "?":
-                number, at, want = map(int, text[1:].split())
-                self.asked.append((number, at, want))
-            elif text == "+":
-                self.taken = True
-            elif self._on_answer:
-                self._on_answer(text)
-        while b"\n" in self._text:
-            # What may be the beginning of an answer waits for its end.
-            line, _, rest = bytes(self._text).partition(b"\n")
-            if self._mark and _OPEN.encode() in line and len(line) < _MAX_ANSWER:
-                break
-            self._text[:] = rest
-            self._say(line)
-            came = came or not self._mark
-        return came
-
-    def end(self) -> None:
-        """Take the last line, which need not have an end."""
-        if self._text:
-            self._say(bytes(self._text))
-
-    def _say(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r")
-        if _START.match(text):
-            self.restarted = True
-        elif self._on_line:
-            self._on_line(text)
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._write(b"\r\x03\r\x01")
+                self._take_until(_BANNER + b">", _PROMPT_S)
+                self._write(b"\r\x01")  # a prompt for it to find
+                what()
+        except FAILURES as e:
+            raise LinkError(f"{self.port}: the board does not answer as expected ({e})") from e
 
 
 def _print_notice(text: str) -> None:
     print(f"https-ota: {text}", file=sys.stderr, flush=True)
-
-
-def _identity(port: str) -> tuple[object, ...] | None:
-    """Return what tells a USB device from others, whatever its port is called; None without a serial number."""
-    for p in serial.tools.list_ports.comports():
-        if p.device == port and p.serial_number:
-            return p.vid, p.pid, p.serial_number
-    return None
-
-
-def _find(identity: tuple[object, ...] | None, port: str) -> str:
-    if identity is None or Path(port).exists():
-        return port
-    for p in serial.tools.list_ports.comports():
-        # The product may be another one: a bootloader, another firmware.
-        if (p.vid, p.serial_number) == (identity[0], identity[2]):
-            return str(p.device)
-    return port

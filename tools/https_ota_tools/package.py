@@ -120,7 +120,7 @@ sys.path[:] = {places!r}
 try:
     import https_ota
     r = getattr(https_ota, "__version__", "?"), getattr(https_ota, "__file__", "")
-except Exception as e:
+except BaseException as e:
     r = type(e).__name__ + ": " + str(e)
     if r == "ImportError: no module named 'https_ota'":
         r = None

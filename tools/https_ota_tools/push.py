@@ -224,6 +224,7 @@ def _put(
     address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
         console.print("the board is not connected to Wi-Fi: over the cable")
+    board.settled = False  # from here on, a reset may start another firmware
     sent = _send(board, data, address, found, options, console)
     return (found if sent else None), version
 

@@ -152,6 +152,8 @@ def read(board: link.Link, *, packages: bool = True) -> Status:
     if not records or target is running:
         target = None
     chosen = otadata.first_choice(table, records)
+    on_trial = running.state == "PENDING_VERIFY"
+    board.settled = not on_trial and (chosen is None or chosen == running.partition)
     return Status(
         slots=slots,
         running=running,
@@ -222,7 +224,12 @@ def run(args: argparse.Namespace) -> int:
     """Do the command."""
     with link.from_arguments(args, soft_reset=False) as board:
         try:
-            found = read(board)
+            try:
+                found = read(board)
+            except (link.BoardError, link.SlowError):
+                # The application's names, or its memory, are in the way.
+                board.soft_reset()
+                found = read(board)
         finally:
             # What was interrupted to ask starts again.
             board.run_main()

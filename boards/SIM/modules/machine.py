@@ -1,6 +1,7 @@
 # The machine module of the SIM board: resets, watchdog, timers, pins, clock, eFuse registers.
 import os
 import time
+import micropython
 import _sim
 import simboot
 from micropython import const
@@ -28,6 +29,7 @@ def reset_cause():
 
 def deepsleep(time_ms=0):
     os.putenv("SIM_SLEEPING_APP", str(simboot.running[2]))
+    micropython.kbd_intr(-1)  # it does not listen
     time.sleep_ms(time_ms)
     _sim.reset(DEEPSLEEP_RESET)
 

@@ -174,7 +174,10 @@ def _friendly():
             if c != 13 and c != _CTRL_D:
                 continue
             _put("\r\n")
-            text = line.decode()
+            try:
+                text = line.decode()
+            except UnicodeError:
+                text = "?"  # no program in any case
             line = bytearray()
             block = source or text.rstrip().endswith(":")
             source += text + "\n"
