@@ -9,6 +9,7 @@ from asyncio import core
 from micropython import const
 
 from . import ota
+from .errors import no_memory
 from .steps import Again
 
 _MOST_MS = const(250)  # to wait at once, so that watchdog and deadlines are looked at
@@ -60,8 +61,8 @@ class OTA:
                 except Again:
                     await self._wait()
             await core.sleep_ms(0)
-        except BaseException:
-            self.abort()
+        except BaseException as e:
+            self._fail(e)
             raise
         return more
 
@@ -84,10 +85,15 @@ class OTA:
                     await core.sleep_ms(0)
         except StopIteration as e:
             return e.value
-        except BaseException:
+        except BaseException as e:
             # A task that is cancelled here leaves the steps where they are.
-            self.abort()
+            self._fail(e)
             raise
+
+    def _fail(self, e):
+        self.abort()
+        if isinstance(e, MemoryError):
+            raise no_memory()
 
     async def _wait(self):
         stream, to_write, ms = self._download.waits_for()
@@ -150,12 +156,15 @@ def abort():
 
 async def update(url, **options):
     """As https_ota.update(), to be awaited."""
-    async with OTA(url, **options) as session:
-        info = await session.begin()
-        if info is not None:
-            while await session.perform():
-                pass
-            await session.finish()
-        elif session.refusal:
-            raise session.refusal
-        return info
+    try:
+        async with OTA(url, **options) as session:
+            info = await session.begin()
+            if info is not None:
+                while await session.perform():
+                    pass
+                await session.finish()
+            elif session.refusal:
+                raise session.refusal
+            return info
+    except MemoryError:
+        raise no_memory()

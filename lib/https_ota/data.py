@@ -6,7 +6,7 @@
 from esp32 import Partition
 from micropython import const
 
-from .errors import OTAError
+from .errors import OTAError, no_memory
 from .image import SplitHash
 from .slot import SECTOR, Region, Slot
 
@@ -245,6 +245,13 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http)
     The other options are those of download.Download. The pieces are at most 1024 bytes long, and the memory is used again
     for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
     """
+    try:
+        return _fetch(url, write, sha256, size, decrypt, http)
+    except MemoryError:
+        raise no_memory()
+
+
+def _fetch(url, write, sha256, size, decrypt, http):
     import hashlib
 
     from .download import Download

@@ -1,5 +1,7 @@
 # What can go wrong, in one place. The README's error table is compared with this class by a test.
 
+import gc
+
 
 class OTAError(Exception):
     """An update can't go on. `code` is one of the constants below; `detail` says what was expected, what came, what to do."""
@@ -8,9 +10,10 @@ class OTAError(Exception):
     STATE = 1  # a method was called out of order
     NO_SLOT = 2  # the board has no OTA slot to write to
     PENDING_VERIFY = 3  # the running firmware is not confirmed yet
-    MEMORY = 4  # not enough memory for a TLS connection
+    MEMORY = 4  # not enough memory
     PARTITION = 5  # a partition that does not exist or must not be written
     IN_PROGRESS = 6  # another update writes to the partition
+    RESET_NEEDED = 7  # what is selected waits for a reset, as deep sleep does not start it
     # Transport.
     CLOCK = 10  # the board's clock is not set
     CERT_DATE = 11  # the server's certificate is expired or not valid yet
@@ -74,3 +77,14 @@ class OTAError(Exception):
             if name[0] != "_" and getattr(OTAError, name) == self.code:
                 return name + ": " + self.detail
         return self.detail
+
+
+def no_memory():
+    """The OTAError for a MemoryError, once what could be given up was given up."""
+    gc.collect()
+    try:
+        from .explain import memory
+
+        return OTAError(OTAError.MEMORY, "not enough memory for an update; " + memory())
+    except MemoryError:
+        return OTAError(OTAError.MEMORY, "%d bytes of heap are free" % gc.mem_free())

@@ -79,7 +79,7 @@ def connect_error(e, host, port, address, context, timeout_s, tick=None):
     number = e.args[0] if e.args else 0
     if number in _NO_MEMORY:
         return OTAError(
-            OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, _memory())
+            OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, memory())
         )
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
@@ -269,7 +269,8 @@ def _certificate_error(text, host):
     )
 
 
-def _memory():
+def memory():
+    """How much memory there is, and what it takes."""
     import gc
 
     gc.collect()

@@ -5,7 +5,7 @@ import time
 
 from micropython import const
 
-from .errors import OTAError
+from .errors import OTAError, no_memory
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
 from .image import HEAD_SIZE, SplitHash
@@ -101,88 +101,93 @@ class OTA:
         wdt=None,
         **http,
     ):
-        self._checks = (
-            () if check is None else check if isinstance(check, (list, tuple)) else (check,)
-        )
-        # What would be found out late, or not in these words.
-        for name, value, fits in (
-            ("check", check, all(callable(c) for c in self._checks)),
-            ("event", event, not event or callable(event)),
-            ("progress", progress, not progress or callable(progress)),
-            ("size", size, not size or (isinstance(size, int) and size > 0)),
-            ("partition", partition, partition is None or isinstance(partition, str)),
-            ("staging", staging, staging in (None, True) or isinstance(staging, str)),
-            ("buffer", buffer, not isinstance(buffer, (int, float, str, bytes, list, tuple))),
-            ("wlan", wlan, wlan is None or hasattr(wlan, "config")),
-            ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
-        ):
-            if not fits:
-                from .usage import refuse
-
-                refuse(name, value)
-        self._feed = wdt.feed if wdt else None
-        if hasattr(url, "readinto"):
-            if http:
-                from .usage import check_options
-
-                check_options(http)
-                raise TypeError("%s: only for a URL" % ", ".join(http))
-            self._source = url
-            self._download = None
-        else:
-            from .download import Download
-
-            try:
-                self._source = self._download = Download(url, **http)
-            except TypeError:
-                from .usage import check_options
-
-                check_options(http)
-                raise
-            self._download.feed = self._feed
-            self._download.event = event
-            self._download.content_checked = bool(size and sha256) and decrypt is None
-        self._crypt = None
-        if decrypt is not None:
-            from .crypt import Decrypt
-
-            self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
-            if self._download:
-                self._download.offset = decrypt.header_size
-        if self._download and size:
-            self._download.least = self._download.offset + size
-        self._sha256 = to_digest(sha256)
-        self._size = size
-        self._trusted = trusted_keys
-        self._retry = retry_failed
-        self._event = event
-        self._progress = progress
-        self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
-        self._resume = None
-        self._verify_spi_mode = verify_spi_mode
-        if staging is not None and partition is None:
-            raise ValueError("staging: give partition= too, the one that it is copied to")
-        if buffer is not None and (len(buffer) % SECTOR or not len(buffer)):
-            raise ValueError(
-                "buffer: expected a multiple of %d bytes, got %d" % (SECTOR, len(buffer))
+        try:
+            self._checks = (
+                () if check is None else check if isinstance(check, (list, tuple)) else (check,)
             )
-        self._where = partition, staging
-        self._buffer = buffer
-        self._unit = SECTOR if buffer is None else len(buffer)  # bytes that are written at a time
-        self._bulk = bulk_erase
-        self._wlan = wlan
-        self._pm = False
-        self._state = _INIT
-        self._used = 0  # when one of the verbs was called last
-        self.region = None
-        self._checker = None
-        self._restarts = 0
-        self._starting = False
-        self._erase_at = self._erase_end = 0
-        self._sector = None
-        self.info = None
-        self.slot = None
-        self.refusal = None
+            # What would be found out late, or not in these words.
+            for name, value, fits in (
+                ("check", check, all(callable(c) for c in self._checks)),
+                ("event", event, not event or callable(event)),
+                ("progress", progress, not progress or callable(progress)),
+                ("size", size, not size or (isinstance(size, int) and size > 0)),
+                ("partition", partition, partition is None or isinstance(partition, str)),
+                ("staging", staging, staging in (None, True) or isinstance(staging, str)),
+                ("buffer", buffer, not isinstance(buffer, (int, float, str, bytes, list, tuple))),
+                ("wlan", wlan, wlan is None or hasattr(wlan, "config")),
+                ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
+            ):
+                if not fits:
+                    from .usage import refuse
+
+                    refuse(name, value)
+            self._feed = wdt.feed if wdt else None
+            if hasattr(url, "readinto"):
+                if http:
+                    from .usage import check_options
+
+                    check_options(http)
+                    raise TypeError("%s: only for a URL" % ", ".join(http))
+                self._source = url
+                self._download = None
+            else:
+                from .download import Download
+
+                try:
+                    self._source = self._download = Download(url, **http)
+                except TypeError:
+                    from .usage import check_options
+
+                    check_options(http)
+                    raise
+                self._download.feed = self._feed
+                self._download.event = event
+                self._download.content_checked = bool(size and sha256) and decrypt is None
+            self._crypt = None
+            if decrypt is not None:
+                from .crypt import Decrypt
+
+                self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
+                if self._download:
+                    self._download.offset = decrypt.header_size
+            if self._download and size:
+                self._download.least = self._download.offset + size
+            self._sha256 = to_digest(sha256)
+            self._size = size
+            self._trusted = trusted_keys
+            self._retry = retry_failed
+            self._event = event
+            self._progress = progress
+            self._use_resume = resume and (self._crypt is None or self._crypt.can_replay)
+            self._resume = None
+            self._verify_spi_mode = verify_spi_mode
+            if staging is not None and partition is None:
+                raise ValueError("staging: give partition= too, the one that it is copied to")
+            if buffer is not None and (len(buffer) % SECTOR or not len(buffer)):
+                raise ValueError(
+                    "buffer: expected a multiple of %d bytes, got %d" % (SECTOR, len(buffer))
+                )
+            self._where = partition, staging
+            self._buffer = buffer
+            self._unit = (
+                SECTOR if buffer is None else len(buffer)
+            )  # bytes that are written at a time
+            self._bulk = bulk_erase
+            self._wlan = wlan
+            self._pm = False
+            self._state = _INIT
+            self._used = 0  # when one of the verbs was called last
+            self.region = None
+            self._checker = None
+            self._restarts = 0
+            self._starting = False
+            self._erase_at = self._erase_end = 0
+            self._sector = None
+            self.info = None
+            self.slot = None
+            self.refusal = None
+        except MemoryError:
+            raise no_memory()
 
     # -- the verbs ----------------------------------------------------------------------------------
 
@@ -208,7 +213,8 @@ class OTA:
             if time.ticks_diff(self._used, other._used) < _ABANDONED_MS:
                 raise OTAError(
                     OTAError.IN_PROGRESS,
-                    "another update writes to %s: finish() or abort() that one first" % label,
+                    "another update writes to %s: finish() or abort() that one first (aio.abort() ends those of a loop that"
+                    " was interrupted)" % label,
                 )
             other.abort()
         for label in region.partitions:
@@ -258,8 +264,8 @@ class OTA:
                 self.abort()
                 return None
             self._state = _SUCCESS if found == THERE else _BEGIN
-        except BaseException:
-            self.abort()
+        except BaseException as e:
+            self._fail(e)
             raise
         return self.info
 
@@ -304,10 +310,7 @@ class OTA:
         except Again:
             raise
         except BaseException as e:
-            # When the image is no good, its beginning is of no use to a later update either.
-            if self._resume and isinstance(e, OTAError) and e.code >= OTAError.NOT_AN_IMAGE:
-                self._resume.clear()
-            self.abort()
+            self._fail(e)
             raise
 
     def finish(self):
@@ -331,9 +334,8 @@ class OTA:
             self._emit(_UPDATE_BOOT_PARTITION, self.slot)
         except GeneratorExit:
             raise  # nobody waits for the end: what was received stays
-        except BaseException:
-            if self._resume:
-                self._resume.clear()
+        except BaseException as e:
+            self._fail(e)
             raise
         finally:
             if self._resume and self._state == _FINISHED and self._checker is not None:
@@ -378,6 +380,15 @@ class OTA:
             if _power:
                 self._wlan.config(pm=_power.pop())
         gc.collect()
+
+    def _fail(self, e):
+        """End the session, which `e` has broken off; raises what is to be raised in its place."""
+        # When the image is no good, its beginning is of no use to a later update either. Else it is kept.
+        if self._resume and isinstance(e, OTAError) and e.code >= OTAError.NOT_AN_IMAGE:
+            self._resume.clear()
+        self.abort()
+        if isinstance(e, MemoryError):
+            raise no_memory()
 
     def __enter__(self):
         return self
@@ -700,12 +711,15 @@ def update(url, **options):
     Returns the ImageInfo, or None when there was nothing to install. Restart with machine.reset(). Raises what OTA's
     methods raise, and OTAError(FAILED_BEFORE) for an image that was rolled back here.
     """
-    with OTA(url, **options) as ota:
-        info = ota.begin()
-        if info is not None:
-            while ota.perform():
-                pass
-            ota.finish()
-        elif ota.refusal:
-            raise ota.refusal
-        return info
+    try:
+        with OTA(url, **options) as ota:
+            info = ota.begin()
+            if info is not None:
+                while ota.perform():
+                    pass
+                ota.finish()
+            elif ota.refusal:
+                raise ota.refusal
+            return info
+    except MemoryError:
+        raise no_memory()

@@ -25,7 +25,7 @@ from micropython import const
 
 from .decide import NEVER, Decision, Manifest, decide
 from .download import Download
-from .errors import OTAError
+from .errors import OTAError, no_memory
 from .http import identity, parse_url
 from .slot import SECTOR, running_info
 from .steps import run
@@ -69,6 +69,14 @@ def check(
     that can't be used, NO_FILE, SECURE_VERSION; with trusted_keys also what sign.verify_data() raises,
     MANIFEST_EXPIRED, CLOCK when that can't be told, MANIFEST_REPLAY.
     """
+    given = trusted_keys, board, variant, device_id, retry_failed, wdt, options
+    try:
+        return _check(url, *given)
+    except MemoryError:
+        raise no_memory()
+
+
+def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, options):
     start = time.ticks_ms()
     trusted = None
     if trusted_keys is not None:

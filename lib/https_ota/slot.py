@@ -3,6 +3,7 @@
 from binascii import crc32
 from struct import pack
 
+import machine
 from esp32 import Partition
 from micropython import const
 
@@ -16,6 +17,8 @@ HELD = const(32)  # bytes of an image that are written last: one block of flash 
 _COMPARE = const(512)
 _ERASE = const(6)
 _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
+
+_selected = False  # since the last start of any kind
 
 
 def running_info():
@@ -240,8 +243,15 @@ class Slot(Region):
 
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""
+        global _selected
         if self.is_selected:
             # ESP-IDF 5.x would write its entry once more, over the running firmware's.
+            if not _selected and machine.reset_cause() == machine.DEEPSLEEP_RESET:
+                raise OTAError(
+                    OTAError.RESET_NEEDED,
+                    "%s was selected before this board slept, and waits: deep sleep goes on with the running firmware,"
+                    " machine.reset() starts the new one" % self.label,
+                )
             return
         self.prepare()
         try:
@@ -255,6 +265,7 @@ class Slot(Region):
                 "the firmware's own check refused the image in %s (%s): wrong chip, broken segments, or changed since it"
                 " was written" % (self.label, e),
             )
+        _selected = True
 
 
 def write_entry(part, i, seq, status):

@@ -16,7 +16,10 @@ _STATES = {
 
 
 def status():
-    """Print a line for each firmware slot: label, size, version, state, and which runs and boots next."""
+    """Print a line for each firmware slot: label, size, version, state, and which runs and boots next.
+
+    What is selected for its first start waits for a reset: deep sleep goes on with what runs.
+    """
     data = otadata.partition()
     found = otadata.entries(data) if data else (None, None)
     running = otadata.slot_number(Partition(Partition.RUNNING))
@@ -32,7 +35,8 @@ def status():
         if number == running:
             marks.append("runs")
         if number == after:
-            marks.append("boots next")
+            waits = otadata.selected(found, running) is not None
+            marks.append("boots next, at machine.reset()" if waits else "boots next")
         print(
             "%-8s %5d KiB  %-16s %-15s %s"
             % (

@@ -336,3 +336,26 @@ def test_hints_make_room_for_the_floor(board, tmp_path):
     assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
     assert board.run("import https_ota; print(https_ota.policy.secure_floor())") == "3\n"
     back_and_down(board, tmp_path)
+
+
+# -- waiting for a reset
+
+
+def test_deep_sleep_starts_nothing_new(board, tmp_path):
+    (tmp_path / "new.bin").write_bytes(APP)
+    said = board.start(
+        "import https_ota, machine\n"
+        "ota = lambda: https_ota.update(open('new.bin', 'rb'))\n"
+        "digest = " + repr(hashlib.sha256(APP).digest()) + "\n"
+        f"known = lambda: https_ota.update(open('new.bin', 'rb'), sha256=digest, size={len(APP)})\n"
+        "if machine.reset_cause() != machine.DEEPSLEEP_RESET:\n"
+        "    ota(); known()\n"
+        "    machine.deepsleep(10)\n"
+        "https_ota.status()\n"
+        "try:\n    known()\nexcept https_ota.OTAError as e:\n    print(e)\n"
+        "print(https_ota.last_result()[0])\n"
+    ).stdout.splitlines()
+    assert said[1].endswith("boots next, at machine.reset()")
+    assert said[2].startswith("RESET_NEEDED: ota_1 was selected before this board slept")
+    assert said[3] == "selected"
+    assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)

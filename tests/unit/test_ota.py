@@ -567,18 +567,20 @@ def test_power_saving_comes_back_after_a_session_that_nobody_ended():
     lost = OTA(Stream(firmware()), wlan=wlan)
     receive(lost)
     assert wlan.pm == 0
-    install(Stream(b"x" * 5000), wlan=wlan, partition="vfs")
+    # It does not keep the slot for ever.
+    later = OTA(Stream(firmware()), wlan=wlan)
+    assert "abort() that one" in fails(OTAError.IN_PROGRESS, later.begin)
+    lost._used -= 600_000
+    install(Stream(firmware()), wlan=wlan)
     assert wlan.pm == 2
+    fails(OTAError.STATE, lost.finish)
     lost.abort()
     assert wlan.pm == 2
 
 
 def test_power_saving_with_two_sessions_at_a_time():
     wlan = Station()
-    both = [
-        OTA(Stream(firmware()), wlan=wlan),
-        OTA(Stream(b"x" * 5000), wlan=wlan, partition="vfs"),
-    ]
+    both = OTA(Stream(firmware()), wlan=wlan), OTA(Stream(b"x"), partition="vfs", wlan=wlan)
     for ota in both:
         receive(ota)
     for ota in both:

@@ -43,7 +43,7 @@ def test_status_after_an_update_names_what_boots_next():
     https_ota.install(io.BytesIO(new_app()))
     first, second, _ = lines()
     assert first[3:] == ["1.0.0", "VALID", "runs"], first
-    assert second[3:] == ["2.0.0", "NEW", "boots", "next"], second
+    assert second[3:] == ["2.0.0", "NEW", "boots", "next,", "at", "machine.reset()"], second
 
 
 def test_status_of_a_firmware_on_trial_says_that_the_other_boots_next():
