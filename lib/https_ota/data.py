@@ -246,12 +246,12 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http)
     for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
     """
     try:
-        return _fetch(url, write, sha256, size, decrypt, http)
+        return _fetch(url, write, sha256, size, decrypt, wdt, http)
     except MemoryError:
         raise no_memory()
 
 
-def _fetch(url, write, sha256, size, decrypt, http):
+def _fetch(url, write, sha256, size, decrypt, wdt, http):
     import hashlib
 
     from .download import Download

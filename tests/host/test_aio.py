@@ -83,7 +83,8 @@ def test_handshake_that_stalls(board, root):
 
 def test_events(board, nginx, www):
     said = board.run(f"""{START}
-names = {{v: k for k, v in events.__dict__.items() if k[0] != "_"}}
+import https_ota.events
+names = {{v: k for k, v in https_ota.events.__dict__.items() if k[0] != "_"}}
 async def main():
     async for event, value in aio.OTA({nginx.url("app.bin")!r}, cadata=open("ca.pem").read()):
         print(names[event], value)
