@@ -1,5 +1,6 @@
 """Applications as they are found on boards: whatever runs there, `status` and `push` come out well or say what to do, and it runs again."""
 
+import functools
 import re
 import shutil
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import simflash
 from board import ROOT, VALID, Board
 from simserial import SerialBoard
 
-from https_ota_tools import cli, link, otadata
+from https_ota_tools import cli, link, otadata, package
 
 MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
@@ -106,7 +107,7 @@ ZOO = {
         main=None, boot="import time\ntime.sleep(1)\nready = 1", runs=False
     ),
     "boot.py that prints all the time": Animal(
-        boot="import time\nfor i in range(200):\n    print('connecting', i)\n    time.sleep_ms(5)\nready = 1"
+        boot="import time\nfor i in range(80):\n    print('connecting', i)\n    time.sleep_ms(5)\nready = 1"
     ),
     "boot.py that fails": Animal(boot="1 / 0", runs=False),
     "boot.py of comments": Animal(boot="# This file is executed on every boot\n#import esp\n"),
@@ -328,6 +329,25 @@ def test_push_with_a_self_test(cage, tool, app, script, name):
     status, said = tool(serial, "push", app, "--usb", "--self-test", script)
     assert status == 0, said
     assert "  tested" in said and "confirmed: it stays" in said
+    assert states(serial)[-1] == (1, VALID)
+    if ZOO[name].runs:
+        runs_again(serial)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Returns package.prepare(), which compiles once for all."""
+    return functools.lru_cache(package.prepare)
+
+
+@pytest.mark.parametrize("name", WILLING)
+def test_push_with_install(cage, tool, app, name, prepared, monkeypatch):
+    monkeypatch.setattr(package, "prepare", prepared)
+    serial = cage(ZOO[name], SIM_STOCK="1")
+    command = ["push", app, "--usb", "--install", "--mpy-cross", MPY_CROSS, "--confirm"]
+    status, said = tool(serial, *command)
+    assert status == 0, said
+    assert "https_ota is in /lib/https_ota now, compiled" in said and "confirmed: it stays" in said
     assert states(serial)[-1] == (1, VALID)
     if ZOO[name].runs:
         runs_again(serial)
