@@ -8,7 +8,7 @@ from .confirm import keep_floor
 from .errors import OTAError
 from .image import Checker, parse
 from .outcome import leaving
-from .slot import SECTOR, secure, write_entry
+from .slot import SECTOR, secure, selected, write_entry
 
 
 def cancel():
@@ -21,7 +21,7 @@ def cancel():
     if part is None:
         return False
     found = otadata.entries(part)
-    i = otadata.selected(found, otadata.running_number())
+    i = selected(found, otadata.running_number())
     if i is None:
         return False
     secure(part, found[i][0])

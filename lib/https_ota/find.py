@@ -73,6 +73,10 @@ def find(ota):
         return STREAM
     region.area.head = None
     yield from retry(ota._start)
+    if ota.info.size is not None and ota.info.size > region.size:
+        from .wrong import padding
+
+        yield from padding(ota, download)
     # Without an ETag, or asked about another file, the server could not tell that nothing is new.
     if running and _same(ota, running):
         return NOTHING

@@ -549,15 +549,20 @@ class OTA:
             raise OTAError(
                 OTAError.SIZE, "expected %d bytes, the file has %d" % (self._size, total)
             )
-        if total is not None and total > self.region.size:
-            raise OTAError(
-                OTAError.TOO_BIG,
-                "the image has %d bytes, slot %s only %d"
-                % (total, self.region.label, self.region.size),
-            )
+        # An image that is filled up beyond the slot: find() has a look.
+        padded = self._state == _INIT and self.is_firmware and not self._sha256 and self._download
+        if total is not None and total > self.region.size and (self._crypt or not padded):
+            raise self.too_big(total)
         self._checker = self.region.checker(total, self._sha256 is not None)
         self._checker.feed(head, 0, head, 0, self._fill)
         self.info = info
+
+    def too_big(self, total):
+        """The OTAError for a file that the partition has no room for."""
+        return OTAError(
+            OTAError.TOO_BIG,
+            "the image has %d bytes, slot %s only %d" % (total, self.slot, self.region.size),
+        )
 
     def _accept(self):
         from .outcome import refusal
@@ -583,6 +588,7 @@ class OTA:
     def _start_erasing(self):
         self._erase_at = self._index * (self._unit // SECTOR)
         size = self.info.size or self.region.size
+        size = min(size, self.region.size)
         self._erase_end = (size + SECTOR - 1) // SECTOR if self._bulk else 0
 
     def _erase_sector(self):
@@ -601,9 +607,14 @@ class OTA:
             if n > unit - self._fill:
                 n = unit - self._fill
             if self._index * unit + self._fill + n > self.region.size:
-                raise OTAError(
-                    OTAError.TOO_BIG, "more data than the slot's %d bytes" % self.region.size
-                )
+                # What an image is filled up with need not fit.
+                rest = bytes(self._receive[self._at : self._at + n])
+                if not self._checker.length or rest != b"\xff" * n:
+                    raise OTAError(
+                        OTAError.TOO_BIG, "more data than the slot's %d bytes" % self.region.size
+                    )
+                self._at += n
+                continue
             self._checker.feed(self._sector, self._fill, self._receive, self._at, n)
             self._fill += n
             self._at += n

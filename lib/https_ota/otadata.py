@@ -53,9 +53,11 @@ def entries(part):
 
 def slot_count():
     """How many OTA slots the partition table has."""
-    return sum(
-        _TYPE_OTA <= p.info()[1] < _TYPE_OTA + 16 for p in Partition.find(Partition.TYPE_APP)
-    )
+    n = 0
+    for part in Partition.find(Partition.TYPE_APP):
+        if 0 <= slot_number(part) < 16:
+            n += 1
+    return n
 
 
 def boots(entry):
@@ -65,27 +67,14 @@ def boots(entry):
 
 def newest(found, number):
     """Index of the entry that tells of a slot, None without one: of two the one that boots, then the later one."""
-    best = None
+    best = most = None
     for i in (0, 1):
-        if found[i] and found[i][0] == number:
-            if best is None or (boots(found[i]), found[i][1]) > (
-                boots(found[best]),
-                found[best][1],
-            ):
-                best = i
+        entry = found[i]
+        if entry and entry[0] == number:
+            rank = boots(entry), entry[1]
+            if best is None or rank > most:
+                best, most = i, rank
     return best
-
-
-def selected(found, running):
-    """Index of the entry of a slot that boots next for the first time, None when nothing but `running` does."""
-    own = newest(found, running)
-    seq = found[own][1] if own is not None and boots(found[own]) else 0
-    best = None
-    for i in (0, 1):
-        if boots(found[i]) and found[i][0] != running and found[i][1] > seq:
-            best, seq = i, found[i][1]
-    # What has been confirmed once and yet does not run could not be started.
-    return best if best is not None and found[best][2] in (NEW, UNDEFINED) else None
 
 
 def state():

@@ -196,7 +196,7 @@ class Slot(Region):
     def is_selected(self):
         """True when the next reset starts this slot for the first time."""
         found = otadata.entries(self._otadata)
-        i = otadata.selected(found, self.running_number)
+        i = selected(found, self.running_number)
         if i is None or found[i][0] != self.number:
             return False
         # Where no entry names the running firmware, it would not come back.
@@ -266,6 +266,20 @@ class Slot(Region):
                 " was written" % (self.label, e),
             )
         _selected = True
+
+
+def selected(found, running):
+    """Index of the entry of a slot that boots next for the first time, None when nothing but `running` does."""
+    own = otadata.newest(found, running)
+    seq = found[own][1] if own is not None and otadata.boots(found[own]) else 0
+    best = None
+    for i in (0, 1):
+        if otadata.boots(found[i]) and found[i][0] != running and found[i][1] > seq:
+            best, seq = i, found[i][1]
+    # What has been confirmed once and yet does not run could not be started.
+    return (
+        best if best is not None and found[best][2] in (otadata.NEW, otadata.UNDEFINED) else None
+    )
 
 
 def write_entry(part, i, seq, status):

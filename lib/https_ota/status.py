@@ -4,6 +4,7 @@ from esp32 import Partition
 
 from . import otadata
 from .image import HEAD_SIZE, parse
+from .slot import selected
 
 _STATES = {
     -1: "UNDEFINED",
@@ -35,7 +36,7 @@ def status():
         if number == running:
             marks.append("runs")
         if number == after:
-            waits = otadata.selected(found, running) is not None
+            waits = selected(found, running) is not None
             marks.append("boots next, at machine.reset()" if waits else "boots next")
         print(
             "%-8s %5d KiB  %-16s %-15s %s"

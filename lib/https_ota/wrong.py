@@ -3,7 +3,7 @@
 from .errors import OTAError
 from .explain import as_text
 from .image import HEAD_SIZE
-from .steps import Again
+from .steps import Again, retry
 
 _APP = "use the application image: micropython.bin of the build folder, or the .app-bin among the downloads"
 _MAGICS = (
@@ -74,6 +74,36 @@ def wrong_file(head, n, source, decrypted):
         "expected an ESP image (first byte 0xe9), got 0x%02x; check the file on the server"
         % head[0],
     )
+
+
+def padding(ota, download):
+    """Raise OTAError(TOO_BIG) unless the file that has begun to come ends in 0xFF: a generator, see steps.py.
+
+    The image itself may fit then; its segments tell while it comes. Without ranges the end can't be had beforehand.
+    """
+    total, validator = download.total, download.validator
+    tail = bytearray(256)
+    view = memoryview(tail)
+    n = got = 0
+
+    def read():
+        return download.readinto(view[n:])
+
+    download.close()
+    download.ask(total - len(tail), validator, total)
+    try:
+        if (yield from retry(download.answer)) == 206:
+            got = 1
+        while got and n < len(tail):
+            got = yield from retry(read)
+            n += got
+    except OSError:
+        n = 0
+    download.close()
+    if n < len(tail) or tail != b"\xff" * len(tail):
+        raise ota.too_big(total)
+    download.ask()
+    yield from retry(ota._start)
 
 
 def _find_table(head, n, source):
