@@ -203,7 +203,7 @@ def running_steps(keys, buf, feed):
     own = None
     result = []
     for key in keys:
-        if key == "running":
+        if isinstance(key, str):
             if own is None:
                 own = yield from _running_steps(buf, feed, True)
             key = own + _FIRST
