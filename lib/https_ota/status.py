@@ -48,6 +48,20 @@ def status():
                 ", ".join(marks),
             )
         )
+    _floor(found)
+
+
+def _floor(found):
+    from .policy import secure_floor
+    from .slot import running_info
+
+    own = otadata.newest(found, otadata.running_number())
+    if own is None or found[own][2] != otadata.VALID:
+        return
+    least = running_info().secure_version
+    if least > secure_floor():
+        # A full NVS, or a power cut in confirm().
+        print("secure version %d is not stored yet as the least: confirm() does it" % least)
 
 
 def _next(found, parts):

@@ -325,7 +325,11 @@ def test_floor_with_a_full_store(board, tmp_path):
     board.run(image_file(tmp_path, 3, "2.0.0"))
     assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
     assert board.running() == ("2.0.0", "ota_1", VALID)
+    # Not forgotten in silence, and made up for.
+    said = "secure version 3 is not stored yet"
+    assert said in board.run("import https_ota; https_ota.status()")
     board.run(EMPTY)
+    assert said not in board.run("import https_ota; https_ota.confirm(); https_ota.status()")
     back_and_down(board, tmp_path)
 
 
