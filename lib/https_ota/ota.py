@@ -5,10 +5,12 @@ import time
 
 from micropython import const
 
+from .confirm import keep_floor
 from .errors import OTAError, no_memory
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
 from .image import HEAD_SIZE, SplitHash
+from .otadata import state
 from .slot import SECTOR, Slot
 from .steps import Again, run
 
@@ -239,6 +241,8 @@ class OTA:
         try:
             self._emit(_START, None)
             self.claim()
+            if self.is_firmware:
+                keep_floor(state())
             if self.region.size % self._unit:
                 raise ValueError(
                     "buffer: its %d bytes don't divide the %d of %s"

@@ -313,8 +313,17 @@ def test_floor_after_a_power_cut_in_confirm(board, tmp_path):
         state = board.running()
         if state.version == "2.0.0" and state.state == VALID:
             # The application that starts then confirms, or updates, or goes back at once.
-            if n % 2:
+            if n % 3 == 0:
                 assert board.run("import https_ota; print(https_ota.confirm())") == "False\n"
+            elif n % 3 == 1:
+                assert (
+                    board.run(
+                        "import https_ota\n"
+                        "with https_ota.OTA(open('2.0.0.bin', 'rb')) as ota: ota.begin()\n"
+                        "print(https_ota.policy.secure_floor())"
+                    )
+                    == "3\n"
+                )
             back_and_down(board, tmp_path)
         if done.returncode == 0:
             break
