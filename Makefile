@@ -78,8 +78,9 @@ frozen: setup ## what the package takes of a board's flash
 	@$(PY) tests/bench/frozen.py
 
 SECONDS ?= 600
-soak: setup ## cuts, drops and changes in any order (SECONDS=n)
+soak: setup ## cuts, drops and changes in any order, then any calls beside a model (SECONDS=n, each)
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_soak.py
+	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_model.py
 
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware
