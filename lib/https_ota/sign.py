@@ -384,9 +384,10 @@ def _verify_rsa(digest, n, e, s):
         return False
     mask = b"".join(sha256(h + pack(">I", i)).digest() for i in range(11))
     db = int.from_bytes(em[:351], "big") ^ int.from_bytes(mask[:351], "big")
-    db &= (1 << 2807) - 1
+    # Shifted there and back: a mask would be compiled in, all 845 digits of it.
+    db -= db >> 2807 << 2807
     # DB is zeros, a one, the salt.
     if db >> 256 != 1:
         return False
-    salt = (db & ((1 << 256) - 1)).to_bytes(32, "big")
+    salt = (db - (db >> 256 << 256)).to_bytes(32, "big")
     return equal(h, sha256(bytes(8) + digest + salt).digest())

@@ -20,7 +20,7 @@ MODULES = {f"https_ota/{path.name}" for path in (ROOT / "lib" / "https_ota").glo
 QEMU = "ESP32_C3_QEMU_OTA"
 BUILDABLE = [name for name in BOARDS if name != QEMU]
 # Slots must hold upstream's code and what is frozen: bytes that the package may take.
-FROZEN_MAX = 105_000
+FROZEN_MAX = 121_000
 FRAGMENTS = [
     ROOT / "firmware" / "sdkconfig.https_ota",
     *ROOT.glob("boards/*/sdkconfig.*"),
@@ -438,7 +438,7 @@ def test_slices_can_be_left_out(tmp_path):
     }
     assert set(small.names) == MODULES - {f"https_ota/{name}.py" for name in gone}
     # The README's figure.
-    assert 55_000 < small.size < 65_000
+    assert 65_000 < small.size < 75_000
 
 
 def test_what_is_left_needs_nothing_that_is_gone(tmp_path, root, www, nginx):

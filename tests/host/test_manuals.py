@@ -121,7 +121,7 @@ def test_all_commands_in_their_order(checkout, serial):
         if command == "https-ota inspect FILE":
             (folder / "FILE").write_bytes((folder / "APP.bin").read_bytes())
         done = subprocess.run(
-            ["sh", "-c", command],
+            ["sh", "-c", command.replace("mpremote connect PORT ", "mpremote ")],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
