@@ -16,7 +16,16 @@ LEFT_OUT = {
     "test_ec.test_random_": "45 s of arithmetic in Python; test_small_multiples and the signatures remain",
     "test_ec.test_runs_of_ones": "10 s of the same",
     "test_ec.test_sums_of_terms_": "25 s of the same",
+    "test_release.test_order_of_release_and_serial": "minutes of NVS in Python",
+    "test_trust.test_chain_and_key_in_one_text": "mbedTLS reads a chain as PEM alone, which is not built in here",
+    "test_way_back.": "thousands of updates: minutes on the SIM board already",
 }
+
+# What MicroPython says, and the package.
+WANT_OF_MEMORY = (
+    "MemoryError: memory allocation failed, allocating ",
+    "MEMORY: not enough memory",
+)
 
 
 def unit_tests():
@@ -79,13 +88,14 @@ def test_unit(name, unit_folder, request):
         machine.restore_flash()
         printed = machine.run(
             machine.insert_rom(unit_folder)
-            + f"import runner, {module}\nprint(runner.run({module}, {function!r}))"
+            + f"import runner, {module}\nprint(runner.run({module}, {function!r}))",
+            timeout_s=100,
         )
         if printed.endswith("\n(1, 0, 0)\n"):
             return
         if printed.endswith("\n(0, 0, 1)\n"):
             pytest.skip(printed)
-        if "MemoryError: memory allocation failed, allocating " not in printed:
+        if not any(words in printed for words in WANT_OF_MEMORY):
             break
     pytest.fail(printed, pytrace=False)
 

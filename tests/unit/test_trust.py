@@ -221,7 +221,6 @@ def test_certificate_and_key_in_one_text():
         KEY + CERT,
         PARAMS + KEY + CERT,
         CERT + PARAMS + KEY,
-        KEY + CERT + CERT,
     ):
         context(CERT, False, text, text)
         context(CERT, False, text.encode(), text.encode())
@@ -229,6 +228,10 @@ def test_certificate_and_key_in_one_text():
         context(CERT, False, CERT, text)
     assert "key: no PRIVATE KEY in it" in str(raises(ValueError, context, CERT, False, CERT, CERT))
     assert "cert: no CERTIFICATE in it" in str(raises(ValueError, context, CERT, False, KEY, KEY))
+
+
+def test_chain_and_key_in_one_text():
+    context(CERT, False, KEY + CERT + CERT, KEY + CERT + CERT)
 
 
 def test_what_the_tls_library_refuses_is_named():
