@@ -43,7 +43,12 @@ def rollback(why="rollback"):
     found = otadata.entries(part) if part else (None, None)
     own = otadata.newest(found, otadata.running_number())
     _find(found, own)
-    keep_floor(found[own][2])
+    # By hand there is time to make room for what must not be forgotten; a firmware that does not work has to go.
+    if not keep_floor(found[own][2]) and why != "starts":
+        raise OTAError(
+            OTAError.ROLLBACK,
+            "NVS is full, the running firmware's secure version can't be kept as the least: erase something first",
+        )
     leaving(why)
     # Cut in between, the entry is gone rather than INVALID: the other firmware starts all the same.
     write_entry(part, own, found[own][1], otadata.INVALID)

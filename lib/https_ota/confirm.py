@@ -39,11 +39,13 @@ def keep_floor(state):
     """From now on install nothing below the running firmware's secure version, if its state says that it was confirmed.
 
     At each confirm(), update and rollback(): what a power cut or a full NVS kept from being stored is made up for.
+    False when it is still not stored.
     """
     # secure_version of the application's descriptor: 0 in most builds.
     word = bytearray(4)
     Partition(Partition.RUNNING).readblocks(0, word, 36)
-    if any(word) and state == VALID:
-        from .policy import raise_floor
+    if not any(word) or state != VALID:
+        return True
+    from .policy import raise_floor
 
-        raise_floor(unpack("<I", word)[0])
+    return raise_floor(unpack("<I", word)[0])

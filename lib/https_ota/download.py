@@ -7,7 +7,7 @@ from errno import ETIMEDOUT
 from micropython import const
 
 from .errors import OTAError
-from .http import Connection, join_url, parse_url
+from .http import Connection, join_url, parse_url, tls_buffer
 from .request import build, check_headers, end
 from .steps import Again
 
@@ -338,8 +338,6 @@ class Download:
     def _choose_size(self):
         if not self.auto_size:
             return
-        from .explain import tls_buffer
-
         # Below 16 KiB a whole response, head and body, may come as one record: the first leaves a quarter
         # for the head, whose length it tells.
         room = tls_buffer()
@@ -557,8 +555,6 @@ class Download:
 
     def _fit(self, head_size):
         # Server and proxies add much the same lines to each response.
-        from .explain import tls_buffer
-
         size = tls_buffer() - head_size - _MARGIN
         if _MIN_REQUEST <= size < _SECTOR * 4:
             if self._roof is None:

@@ -5,6 +5,7 @@ import time
 from micropython import const
 
 from .errors import OTAError
+from .http import tls_buffer
 
 _NO_MEMORY = (
     12,
@@ -26,16 +27,6 @@ def as_text(buf, n):
         chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n])
     )
     return "" if text.count(".") > n // 4 else " ".join(text.split())
-
-
-def tls_buffer():
-    """The firmware's CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN, as its board says; the default is 16384."""
-    try:
-        from https_ota_board import TLS_IN_CONTENT_LEN
-
-        return TLS_IN_CONTENT_LEN
-    except ImportError:
-        return 16384
 
 
 def too_big(e):

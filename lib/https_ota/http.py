@@ -25,6 +25,16 @@ _UNTIL_CLOSE = const(-1)
 _CHALLENGE = b"www-authenticate:"
 
 
+def tls_buffer():
+    """The firmware's CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN, as its board says; the default is 16384."""
+    try:
+        from https_ota_board import TLS_IN_CONTENT_LEN
+
+        return TLS_IN_CONTENT_LEN
+    except ImportError:
+        return 16384
+
+
 def parse_url(url):
     """Split a URL into (tls, host, port, target), the host in lower case; ValueError says what is wrong with it."""
     scheme, _, rest = url.partition("://")

@@ -39,7 +39,10 @@ def secure_floor():
 def raise_floor(secure_version):
     """From now on take nothing below this secure version. False when that can't be stored: it is to be tried again."""
     secure_version = min(secure_version, _MOST)
-    return secure_version <= secure_floor() or nvs.keep("floor", secure_version)
+    if secure_version <= secure_floor() or nvs.keep("floor", secure_version):
+        return True
+    # What became of the last update is less than what must not be installed.
+    return nvs.drop("last") and nvs.put("floor", secure_version)
 
 
 def newer_only(info):

@@ -7,7 +7,8 @@ from random import getrandbits
 from micropython import const
 
 from .errors import OTAError
-from .explain import too_big, tls_buffer, tls_buffer_error
+from .explain import too_big, tls_buffer_error
+from .http import tls_buffer
 
 _SMALLEST = const(512)
 _LONGEST_WAIT_MS = const(32000)

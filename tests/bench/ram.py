@@ -170,8 +170,10 @@ def main() -> None:
         arches = {arch: mpy_bytes(arch, work) for arch in ("xtensawin", "rv32imc", "x86")}
         for arch in ("xtensawin", "rv32imc"):
             rows.append((f"all modules as .mpy, {arch}", f"{sum(arches[arch].values())} B"))
-        at_boot = arches["xtensawin"]["__init__"] + arches["xtensawin"]["confirm"]
-        rows.append(("of these, loaded at every boot (`__init__`, `confirm`)", f"{at_boot} B"))
+        at_boot = sum(arches["xtensawin"][name] for name in ("__init__", "confirm", "otadata"))
+        rows.append(
+            ("of these, loaded at every boot (`__init__`, `confirm`, `otadata`)", f"{at_boot} B")
+        )
         path, boot, full = board("sim").run(IMPORT, MICROPYPATH=f"{work / 'x86'}:.frozen").split()
         assert path.endswith(".mpy"), path
         rows.append(("RAM when imported from .mpy files: at boot", f"{boot} B"))

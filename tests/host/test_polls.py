@@ -331,7 +331,8 @@ def test_floor_after_a_power_cut_in_confirm(board, tmp_path):
 
 
 def test_floor_with_a_full_store(board, tmp_path):
-    board.run(image_file(tmp_path, 3, "2.0.0"))
+    """Full from the beginning: there is nothing of ours that could make room."""
+    board.run(FULL + image_file(tmp_path, 3, "2.0.0"))
     assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
     assert board.running() == ("2.0.0", "ota_1", VALID)
     # Not forgotten in silence, and made up for.
@@ -340,6 +341,21 @@ def test_floor_with_a_full_store(board, tmp_path):
     board.run(EMPTY)
     assert said not in board.run("import https_ota; https_ota.confirm(); https_ota.status()")
     back_and_down(board, tmp_path)
+
+
+def test_no_way_down_while_the_floor_can_not_be_kept(board, tmp_path):
+    """Full when it is confirmed, and still full when one goes back."""
+    for before in ("", FULL):
+        board.run(EMPTY)
+        board.run(
+            before + image_file(tmp_path, 3, "2.0.0").replace("'rb')", "'rb'), retry_failed=True")
+        )
+        assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
+        done = board.start("import https_ota; https_ota.rollback()", timeout_s=20)
+        if "ROLLBACK: NVS is full" in done.stderr:
+            assert board.running() == ("2.0.0", "ota_1", VALID)
+            board.run(EMPTY)
+        back_and_down(board, tmp_path)
 
 
 def test_hints_make_room_for_the_floor(board, tmp_path):

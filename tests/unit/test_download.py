@@ -804,17 +804,17 @@ def test_no_verification_must_be_said():
 
 
 def test_request_size_follows_the_tls_buffer():
-    from https_ota import explain
+    import https_ota.download as module
 
-    own = explain.tls_buffer
+    own = module.tls_buffer
     try:
         for buffer, first in ((4096, ["0-3071"]), (16384, []), (32768, [])):
-            explain.tls_buffer = lambda buffer=buffer: buffer
+            module.tls_buffer = lambda buffer=buffer: buffer
             net = use_tls(Net(whole()))
             fetch(download("https://host/x"))
             assert ranges(net.sent[0]) == first, buffer
     finally:
-        explain.tls_buffer = own
+        module.tls_buffer = own
 
 
 def test_record_too_big_is_asked_for_in_smaller_ranges():
