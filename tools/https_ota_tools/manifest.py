@@ -165,7 +165,7 @@ def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any]
     if source.variant:
         entry["variant"] = source.variant
     # As `serve` and other servers know it.
-    entry["url"] = source.url or prefix + urllib.parse.quote(os.fsencode(sent.name))
+    entry["url"] = source.url or prefix + urllib.parse.quote(os.fsencode(sent.name), safe=",")
     entry["size"] = len(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
     assert found.desc  # load_app() takes nothing without
