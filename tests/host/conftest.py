@@ -1,5 +1,7 @@
 """What most tests need: certificates, files to serve, a server, a board."""
 
+import signal
+
 import certs
 import images
 import keyfiles
@@ -8,6 +10,9 @@ import servers
 import simflash
 from board import Board
 from simserial import SerialBoard
+
+# A job in the background ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -265,9 +265,6 @@ def test_ctrl_c(name, folder, tmp_path):
     os.mkfifo(folder / "pipe")
     with socket.create_server(("localhost", 0)) as silent, contextlib.ExitStack() as stack:
         silent.settimeout(60)
-        # A job in the background ignores it, and so would the command.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        stack.callback(signal.signal, signal.SIGINT, before)
         words = {
             "probe": ["probe", f"https://localhost:{silent.getsockname()[1]}/", "--insecure"],
             "inspect": ["inspect", "pipe"],
