@@ -9,10 +9,14 @@ import pytest
 import servers
 import simflash
 from board import Board
+from hypothesis import settings
 from simserial import SerialBoard
 
 # A job in the background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A slow example on a busy machine is no fault.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
