@@ -733,7 +733,9 @@ class BoardAndModel(RuleBasedStateMachine):
             if number < w.release_may_be:
                 found.append(Said("MANIFEST_REPLAY", w))
             highest = max(w.release_may_be, number)
-            seen = replace(w, release=w.release if w.full else highest, release_may_be=highest)
+            # What a cut left open is not settled by a lower one that is taken.
+            surely_seen = w.release if w.full else max(w.release, number)
+            seen = replace(w, release=surely_seen, release_may_be=highest)
             if image.secure < max(w.floor_may_be, running.secure):
                 found.append(Said("SECURE_VERSION", seen))
                 if image.secure < max(w.floor, running.secure):
@@ -915,7 +917,9 @@ class BoardAndModel(RuleBasedStateMachine):
                 return [Said("True", w.taken_back())]
             if w.before:
                 back = w.raised(w.running().secure)
-                return [Said("restart", replace(back, home=w.other, before=False).fails())]
+                restart = Said("restart", replace(back, home=w.other, before=False).fails())
+                # Where the secure version can't be stored, it has to wait.
+                return [restart, Said("ROLLBACK", w)] if w.full else [restart]
             return [Said("ROLLBACK", w)]
 
         def cut_off(w):
