@@ -35,7 +35,7 @@ def rollback(why="rollback"):
     the firmware before the running one is gone by then.
 
     `why` (up to 60 bytes) is what last_result() tells then. Raises OTAError(ROLLBACK) when there is none that
-    could start.
+    could start, or while a full NVS keeps the running firmware's secure version from being stored.
     """
     if cancel():
         return True

@@ -5,7 +5,7 @@
 #   failed   what is not to be installed again                 outcome.py
 #   starts   starts without a confirm()                        trial.py
 #   floor    the lowest secure version that is installed       policy.py
-#   release  the newest release manifest                       release.py
+#   release, serial  the newest release manifest               release.py
 #   etag     the manifest that gave nothing to do              release.py
 # Hints, which may be lost at any time; X names the partition, see key():
 #   partX, headX  an update that was broken off                resume.py

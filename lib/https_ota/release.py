@@ -20,9 +20,9 @@ import time
 from hashlib import sha256
 from struct import pack, unpack
 
-from esp32 import NVS
 from micropython import const
 
+from . import nvs
 from .decide import NEVER, Decision, Manifest, decide
 from .download import Download
 from .errors import OTAError, no_memory
@@ -316,39 +316,18 @@ def _accept(release, serial, expires):
 
 # Release and serial of the newest manifest that was accepted.
 def _newest():
-    newest = 0, 0
-    try:
-        nvs = NVS("https_ota")
-    except OSError:
-        return newest
-    try:
-        newest = nvs.get_i32("release"), 0
-    except OSError:
-        pass  # the first
+    newest = nvs.get_number("release"), 0
     record = bytearray(_SERIAL)
-    try:
-        if nvs.get_blob("serial", record) == _SERIAL:
-            newest = max(newest, unpack("<II", record))
-    except OSError:
-        pass  # no serial so far
+    if nvs.get("serial", record) == _SERIAL:
+        newest = max(newest, unpack("<II", record))
     return newest
 
 
 # False when there is no room for it.
 def _store(mark, release):
-    for last in (False, True):
-        try:
-            nvs = NVS("https_ota")
-            if mark[1]:
-                nvs.set_blob("serial", pack("<II", *mark))
-            if mark[0] > release:
-                nvs.set_i32("release", mark[0])
-            nvs.commit()
-            return True
-        except OSError:
-            if last:
-                return False
-            _remember(None)  # it takes room, and only saves bytes
+    return (not mark[1] or nvs.keep("serial", pack("<II", *mark))) and (
+        mark[0] <= release or nvs.keep("release", mark[0])
+    )
 
 
 # -- the other records ------------------------------------------------------------------------------
@@ -357,10 +336,7 @@ def _store(mark, release):
 # The validator of the manifest that gave nothing to do, if what decided then is as it was.
 def _known(ours):
     record = bytearray(_RECORD + _MAX_VALIDATOR)
-    try:
-        n = NVS("https_ota").get_blob("etag", record)
-    except OSError:
-        return None
+    n = nvs.get("etag", record)
     if n <= _RECORD or record[0] != 2 or record[1:9] != ours:
         return None
     expires = bytes(record[9:_RECORD]).decode()
@@ -373,12 +349,7 @@ def _known(ours):
 
 
 def _remember(record):
-    try:
-        nvs = NVS("https_ota")
-        if record is None:
-            nvs.erase_key("etag")
-        else:
-            nvs.set_blob("etag", record)
-        nvs.commit()
-    except OSError:
-        pass  # the next check reads the manifest again
+    if record is None:
+        nvs.drop("etag")
+    else:
+        nvs.put("etag", record)

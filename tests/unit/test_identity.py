@@ -262,7 +262,9 @@ def test_parts_without_a_validator():
 
 
 def test_what_is_missing_once_is_not_forgotten():
-    small = lambda i, extra, data=FILE: part(i, i + 499, extra, data)  # noqa: E731
+    def small(i, extra, data=FILE):
+        return part(i, i + 499, extra, data)
+
     for first, then, last in (
         (lines(b'"a"'), b"", lines(b'"b"')),
         (lines(None, OLD), b"", lines(None, NEW)),

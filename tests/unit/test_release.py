@@ -9,6 +9,7 @@ from struct import pack
 from esp32 import NVS, Partition
 from fakenet import Net, fails, raises, use, use_tls
 from https_ota import (
+    nvs,
     Decision,
     OTAError,
     check,
@@ -735,7 +736,7 @@ def test_store_that_is_full():
         for forever in (False, True):
             forget()
             signed(marked(8, 7, rollout=0 if cut % 2 else 100))
-            release.NVS = Store
+            nvs.NVS = Store
             Store.calls, Store.cut, Store.forever = 0, cut, forever
             try:
                 _, d = signed(marked(9, 5))
@@ -746,7 +747,7 @@ def test_store_that_is_full():
                 fails(OTAError.MANIFEST_REPLAY, signed, marked(8, 9))
                 signed(marked(9, 5))
             finally:
-                release.NVS = NVS
+                nvs.NVS = NVS
             release._unstored = 0, 0  # a reset
             # It was said, or it is known.
             if not told:
