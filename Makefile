@@ -43,7 +43,7 @@ sim: setup $(SIM_FLASH) ## the REPL of a SIM board (SIM_FLASH=file)
 	SIM_FLASH=$(SIM_FLASH) $(BUILD)/sim/micropython
 
 sim-serial: setup $(SIM_FLASH) ## a SIM board behind a serial port, for mpremote and https-ota push (SIM_FLASH=file)
-	@$(PY) tests/host/simserial.py $(SIM_FLASH)
+	@$(PY) tests/support/simserial.py $(SIM_FLASH)
 
 # It runs on one of the three interpreters: no need to wait for the others.
 demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
@@ -79,8 +79,8 @@ frozen: setup ## what the package takes of a board's flash
 
 SECONDS ?= 600
 soak: setup ## cuts, drops and changes in any order, then any calls beside a model (SECONDS=n, each)
-	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_soak.py
-	@SECONDS=$(SECONDS) PYTHONPATH=tests/host $(PY) tests/host/test_model.py
+	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_soak.py
+	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_model.py
 
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware

@@ -1,5 +1,5 @@
 # encrypted.py and ecies.py: keys and headers, with images that the test makes itself. What other
-# implementations make is in tests/host/test_encrypted.py.
+# implementations make is in tests/updates/test_encrypted.py.
 
 import random
 from binascii import b2a_base64, hexlify

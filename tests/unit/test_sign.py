@@ -1,5 +1,5 @@
 # sign.py without signatures: what trusted_keys= may be, and images whose segments lead nowhere.
-# Signatures themselves: tests/host/test_sign.py, which has something to make them with.
+# Signatures themselves: tests/updates/test_sign.py, which has something to make them with.
 
 from struct import pack
 

@@ -5,8 +5,7 @@ import images
 import pytest
 import servers
 import zoo
-from board import PENDING_VERIFY
-from conftest import make_board
+from board import PENDING_VERIFY, make_board
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from faults import FaultServer, cut
 from proxy import Proxy

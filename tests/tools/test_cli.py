@@ -23,7 +23,7 @@ def run(tmp_path):
 
 def test_every_command_has_tests():
     for command in cli.COMMANDS:
-        assert Path(__file__).with_name(f"test_tools_{command.NAME}.py").exists()
+        assert Path(__file__).with_name(f"test_{command.NAME}.py").exists()
 
 
 def test_help_names_every_command(run):

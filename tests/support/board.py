@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import simflash
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -101,3 +103,11 @@ class Board:
                 f"print(asyncio.run(https_ota.aio.update({url!r}{given})))"
             )
         return f"import https_ota\nprint(https_ota.update({url!r}{given}))"
+
+
+def make_board(folder, root, build):
+    """A board that has been started once, so that otadata names ota_0."""
+    (folder / "ca.pem").write_bytes(root.pem)
+    board = Board(simflash.make_flash(folder / "flash.bin"), build)
+    board.running()
+    return board

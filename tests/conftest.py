@@ -7,8 +7,7 @@ import images
 import keyfiles
 import pytest
 import servers
-import simflash
-from board import Board
+from board import make_board
 from hypothesis import settings
 from simserial import SerialBoard
 
@@ -72,11 +71,3 @@ def serial(board):
 def any_board(tmp_path, root, request):
     """The same with each size of the TLS buffer."""
     return make_board(tmp_path, root, request.param)
-
-
-def make_board(folder, root, build):
-    """A board that has been started once, so that otadata names ota_0."""
-    (folder / "ca.pem").write_bytes(root.pem)
-    board = Board(simflash.make_flash(folder / "flash.bin"), build)
-    board.running()
-    return board

@@ -10,7 +10,7 @@ import subprocess
 import fakeidf
 import freezing
 import pytest
-from conftest import make_board
+from board import make_board
 from fakeidf import BOARDS, PORT, ROOT, Idf, configure
 
 from https_ota_tools import partition

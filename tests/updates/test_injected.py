@@ -3,8 +3,7 @@
 import images
 import pytest
 import servers
-from board import PENDING_VERIFY
-from conftest import make_board
+from board import PENDING_VERIFY, make_board
 from proxy import Proxy
 
 DATA = images.app_image(size=200_000, version="2.0.0", seed=6)

@@ -5,7 +5,7 @@
 
 As a program it prints the port of a board and runs until it is interrupted:
 
-    python tests/host/simserial.py FLASH [FOLDER]
+    python tests/support/simserial.py FLASH [FOLDER]
 """
 
 import os

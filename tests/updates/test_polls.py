@@ -8,7 +8,7 @@ import pytest
 import servers
 from board import PENDING_VERIFY, VALID
 from faults import FaultServer, chunked
-from test_partitions import CUT, DATA, OFFSETS, board_with_data, content
+from partitions import CUT, DATA, OFFSETS, board_with_data, content
 
 SLOTS = {"ota_0": (0x10000, 0x100000), "ota_1": (0x110000, 0x100000)}
 APP = images.app_image(size=40_000, version="2.0.0", seed=4)

@@ -9,8 +9,7 @@ import shutil
 import images
 import pytest
 import servers
-from board import VALID, Board
-from conftest import make_board
+from board import VALID, Board, make_board
 from proxy import Proxy
 
 CUT = 75  # the board's exit status then

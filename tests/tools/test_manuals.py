@@ -31,7 +31,7 @@ NOT_HERE = {
     r"pytest": "is a part of the tests: it is looked whether there is such a part",
     r"pip install \.": "test_packaging.py does",
     r"https-ota (push|serve|status|probe|ca|keygen) .*\b[A-Z]{3,}\b": "has words in place of arguments",
-    r"https-ota ca https://your\.server": "test_tools_ca.py has servers",
+    r"https-ota ca https://your\.server": "test_ca.py has servers",
     r"mpremote connect /dev/pts/N|https-ota push --port /dev/pts/N": "has a word in place of a port",
     r"mpremote$": "waits for somebody to type",
     r"https-ota [a-z]+( --[a-z-]+)*$|mpremote mip install$": "is the name of a command or an option",

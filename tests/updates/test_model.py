@@ -34,7 +34,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
-from test_partitions import TABLE
+from partitions import TABLE
 
 from https_ota_tools import mkflash, partition, sbv2
 

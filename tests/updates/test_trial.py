@@ -10,8 +10,7 @@ import sys
 
 import images
 import pytest
-from board import ABORTED, INVALID, PENDING_VERIFY, VALID, Board
-from conftest import make_board
+from board import ABORTED, INVALID, PENDING_VERIFY, VALID, Board, make_board
 from simserial import SerialBoard
 
 CUT = 75

@@ -4,7 +4,7 @@ import images
 import pytest
 from board import VALID
 from faults import FaultServer, chunked
-from test_partitions import board_with_data
+from partitions import board_with_data
 
 SLOT = 0x100000
 OTA_1 = 0x110000

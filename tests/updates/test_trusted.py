@@ -11,8 +11,7 @@ import keyfiles
 import pytest
 import servers
 import simflash
-from board import ABORTED, PENDING_VERIFY, VALID, Board
-from conftest import make_board
+from board import ABORTED, PENDING_VERIFY, VALID, Board, make_board
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,

@@ -3,8 +3,8 @@
 import hashlib
 
 import images
+import partitions
 import pytest
-import test_partitions
 from board import PENDING_VERIFY, Board
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from faults import FaultServer
@@ -25,7 +25,7 @@ every = pytest.mark.parametrize("how", WAYS)
 @pytest.fixture
 def board(tmp_path, root):
     (tmp_path / "ca.pem").write_bytes(root.pem)
-    table = partition.read_csv(test_partitions.TABLE, "table")
+    table = partition.read_csv(partitions.TABLE, "table")
     flash = tmp_path / "flash.bin"
     flash.write_bytes(mkflash.make_flash(images.app_image(), table, 4 << 20))
     board = Board(flash)
@@ -108,7 +108,7 @@ def got(board, what):
     if what == "fetch":
         return (board.flash.parent / "got").read_bytes()
     if what == "data":
-        return test_partitions.content(board, "storage", len(DATA))
+        return partitions.content(board, "storage", len(DATA))
     return board.flash.read_bytes()[0x110000:][: len(IMAGE)]
 
 

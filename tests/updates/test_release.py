@@ -13,8 +13,7 @@ import keyfiles
 import pytest
 import servers
 import simflash
-from board import PENDING_VERIFY, VALID, Board
-from conftest import make_board
+from board import PENDING_VERIFY, VALID, Board, make_board
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from proxy import Proxy
 

@@ -8,7 +8,7 @@ import random
 import encfiles
 import images
 import pytest
-from conftest import make_board
+from board import make_board
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
