@@ -2,9 +2,8 @@
 #
 # Only what runs at every boot is imported at once; the rest is loaded when it is first used (see names.py).
 
-# The first line also lets the function confirm() take the place of its module's name.
-from .confirm import confirm, state  # noqa: F401  the API
-from .otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID  # noqa: F401  of state()
+from .boot.confirm import confirm, state  # noqa: F401  the API
+from .flash.otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID  # noqa: F401  of state()
 
 __version__ = "0.1.0"
 

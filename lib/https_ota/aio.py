@@ -31,7 +31,7 @@ class OTA:
         self._ota = ota.OTA(url, event=self._on_event, **options)
         self._download = self._ota._download
         if self._download:
-            from .nonblocking import Connection
+            from .net.nonblocking import Connection
 
             self._download.connection = Connection
         self._keep = False  # events, for `async for`

@@ -83,7 +83,7 @@ def no_memory():
     """The OTAError for a MemoryError, once what could be given up was given up."""
     gc.collect()
     try:
-        from .explain import memory
+        from .net.words import memory
 
         return OTAError(OTAError.MEMORY, "not enough memory for an update; " + memory())
     except MemoryError:

@@ -2,11 +2,11 @@
 
 from micropython import const
 
-from . import nvs
+from .flash import nvs
 from .errors import OTAError
 from .hot import sums
-from .image import SplitHash
-from .slot import SECTOR
+from .flash.image import SplitHash
+from .flash.slot import SECTOR
 from .steps import retry
 
 _CONNECTED = const(1)  # as in events.py
@@ -38,7 +38,7 @@ def find(ota):
     position = 0
     running = held = validator = total = None
     if ota._use_resume:
-        from .resume import Resume
+        from .flash.resume import Resume
 
         ota._resume = resume = Resume(download.url, region.key)
         position = yield from _replay(ota, resume)
@@ -74,7 +74,7 @@ def find(ota):
     region.area.head = None
     yield from retry(ota._start)
     if ota.info.size is not None and ota.info.size > region.size:
-        from .wrong import padding
+        from .flash.words import padding
 
         yield from padding(ota, download)
     # Without an ETag, or asked about another file, the server could not tell that nothing is new.

@@ -6,13 +6,13 @@
 
 import sys
 
-# All modules, and after each what of it is offered. A text, as it takes half the memory of a dict.
+# After each module what of it is offered, and with a star a name for itself. A text, as it takes half the memory of a
+# dict.
 _NAMES = (
-    "|ota update OTA |errors OTAError |image ImageInfo |progress bar |slot running_info |trial guard "
-    "|back rollback cancel |outcome last_result |policy newer_only same_project |encrypted EncryptedImage |data beside fetch together "
-    "|status status |install install |usage help |release check update_from |decide Decision "
-    "|aio |chain |chip |crypt |digest |download |ec |ecies |events |explain |find |gcm |hot |http |nonblocking |nvs |odd "
-    "|otadata |pin |recover |request |resume |sha384 |sign |steps |trust |wrong "
+    "|ota update OTA *ota |errors OTAError |flash.image ImageInfo |flash.slot running_info |boot.guard guard "
+    "|boot.rollback rollback cancel |boot.history last_result |boot.version newer_only same_project "
+    "|trust.encrypted EncryptedImage *encrypted |trust.signature *sign |flash.data beside fetch together *data "
+    "|fleet.manifest Decision |fleet.poll check update_from *release |aio *aio |events *events |repl bar help install status "
 )
 
 _passes = 0  # how often dir() or TAB is still to ask for OTAError
@@ -38,9 +38,11 @@ def find(name, now=False):
     """What the package offers by this name, or something that loads it when it is used; loaded `now` if that is True."""
     global _passes
     at = _NAMES.find(" " + name + " ")
-    offered = at > 0
-    at = _NAMES.rfind("|", 0, at) if offered else _NAMES.find("|" + name + " ")
-    if at < 0:
+    whole = at < 0
+    if whole:
+        at = _NAMES.find(" *" + name + " ")
+    at = _NAMES.rfind("|", 0, at) if at > 0 else -1
+    if at < 0 or not name:
         # Nobody but dir() and TAB asks for these two, first of all. dir() asks for each name once; TAB leaves out
         # those with underscores, and asks a second time to print them.
         if name == "__dir__":
@@ -57,8 +59,8 @@ def find(name, now=False):
             now = True
     if not now and home not in sys.modules:
         return _Later(name)
-    value = __import__(home, None, None, (name,))
-    if offered:
+    value = __import__(home, None, None, ("_",))
+    if not whole:
         value = getattr(value, name)
     setattr(sys.modules["https_ota"], name, value)
     return value

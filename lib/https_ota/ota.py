@@ -5,13 +5,13 @@ import time
 
 from micropython import const
 
-from .confirm import keep_floor
+from .boot.confirm import keep_floor
 from .errors import OTAError, no_memory
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
-from .image import HEAD_SIZE, SplitHash
-from .otadata import state
-from .slot import SECTOR, Slot
+from .flash.image import HEAD_SIZE, SplitHash
+from .flash.otadata import state
+from .flash.slot import SECTOR, Slot
 from .steps import Again, run
 
 _RECEIVE = const(1024)
@@ -133,7 +133,7 @@ class OTA:
                 self._source = url
                 self._download = None
             else:
-                from .download import Download
+                from .net.download import Download
 
                 try:
                     self._source = self._download = Download(url, **http)
@@ -147,7 +147,7 @@ class OTA:
                 self._download.content_checked = bool(size and sha256) and decrypt is None
             self._crypt = None
             if decrypt is not None:
-                from .crypt import Decrypt
+                from .trust.decrypt import Decrypt
 
                 self._source = self._crypt = Decrypt(self._source, decrypt, self._feed)
                 if self._download:
@@ -203,7 +203,7 @@ class OTA:
         if self._where[0] is None:
             region = Slot()
         else:
-            from .data import target
+            from .flash.data import target
 
             region = target(*self._where)
         self._used = time.ticks_ms()
@@ -249,7 +249,7 @@ class OTA:
                     % (self._unit, self.region.size, self.slot)
                 )
             if self._trusted is not None:
-                from .sign import key_digests
+                from .trust.signature import key_digests
 
                 self._trusted = key_digests(self._trusted)
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
@@ -355,7 +355,7 @@ class OTA:
         if self._checker is not None:
             yield from self._read_back()
         if self._trusted is not None:
-            from .sign import running_steps
+            from .trust.signature import running_steps
 
             size = self._checker.pos if self._checker else self.info.size
             try:
@@ -525,7 +525,7 @@ class OTA:
             self._at += n
         info = self.region.look(head, self._fill)
         if info is None:
-            from .wrong import wrong_file
+            from .flash.words import wrong_file
 
             raise wrong_file(head, self._fill, self._source, self._crypt is not None)
         total = self._download.total if self._download else None
@@ -546,7 +546,7 @@ class OTA:
             and self._download.open_end
             and not (self._size or self._sha256 or self._trusted or self._crypt)
         ):
-            from .explain import no_length
+            from .net.words import no_length
 
             raise no_length(self._download.url)
         if total is not None and self._size and total != self._size:
@@ -569,8 +569,8 @@ class OTA:
         )
 
     def _accept(self):
-        from .outcome import refusal
-        from .policy import accept
+        from .boot.history import refusal
+        from .boot.version import accept
 
         # Asked in any case: what otadata tells of the last update is lost with the first erase.
         self.refusal = refusal(self.info)
@@ -682,7 +682,7 @@ class OTA:
             )
 
     def _remember(self):
-        from .resume import Held
+        from .flash.resume import Held
 
         hash = self._checker.hash
         self._resume.finish(

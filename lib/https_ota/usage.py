@@ -1,11 +1,6 @@
-# Words for people at the REPL: what there is, and what a misspelt option was meant to be.
+# What a misspelt option was meant to be.
 
-# The options of OTA and of Download; a test compares them with the signatures.
-_OPTIONS = (
-    "sha256 size trusted_keys decrypt check retry_failed event progress resume"
-    " verify_spi_mode partition staging buffer bulk_erase wlan wdt cadata insecure pin"
-    " cert key headers auth http_hook request_size timeout_s stall_s deadline_s"
-)
+from .repl import _OPTIONS
 
 # What others call it: esp_https_ota, requests, ssl.
 _ELSEWHERE = {
@@ -28,19 +23,6 @@ _ELSEWHERE = {
     "hash": "sha256",
     "length": "size",
 }
-
-
-def help():
-    """Print what one can do here."""
-    print(
-        "https_ota.update(url, cadata=..., progress=https_ota.bar)  install from a server\n"
-        "https_ota.install('/remote/fw.bin')  install from a file, or an object with readinto()\n"
-        "machine.reset()        start what was installed, on trial\n"
-        "https_ota.confirm()    keep it\n"
-        "https_ota.rollback()   go back to the one before\n"
-        "https_ota.status()     the slots and what is in them\n"
-        "options: " + _OPTIONS
-    )
 
 
 def check_options(given):

@@ -30,7 +30,7 @@ MPY = ROOT / "build" / "sim" / "micropython"
 # Each takes n, how often it is done.
 VERIFY = """
 from esp32 import Partition
-from https_ota.sign import verify, trusted_digests
+from https_ota.trust.signature import verify, trusted_digests
 part = Partition("ota_1")
 trusted = trusted_digests({digest!r})
 buf = bytearray(4096)
@@ -48,7 +48,7 @@ def run(n):
         key.wipe()
 """
 DECRYPT = """
-from https_ota.gcm import GCM
+from https_ota.trust.gcm import GCM
 gcm = GCM(bytes(32), bytes(16))
 buf = bytearray(4096)
 def run(n):

@@ -90,7 +90,7 @@ before = gc.mem_alloc()
 import https_ota
 gc.collect()
 boot = gc.mem_alloc() - before
-import https_ota.ota, https_ota.download, https_ota.trust, https_ota.chip
+import https_ota.ota, https_ota.net.download, https_ota.net.tls, https_ota.flash.chip
 gc.collect()
 print(https_ota.__file__, boot, gc.mem_alloc() - before)
 """
@@ -101,12 +101,14 @@ def mpy_bytes(arch: str, folder: Path) -> dict[str, int]:
     target = folder / arch / "https_ota"
     target.mkdir(parents=True)
     sizes = {}
-    for source in sorted(LIB.glob("*.py")):
-        out = target / (source.stem + ".mpy")
+    for source in sorted(LIB.rglob("*.py")):
+        name = source.relative_to(LIB).with_suffix("")
+        out = target / name.with_suffix(".mpy")
+        out.parent.mkdir(exist_ok=True)
         subprocess.run(
             [MPY_CROSS, f"-march={arch}", "-s", source.name, "-o", out, source], check=True
         )
-        sizes[source.stem] = out.stat().st_size
+        sizes[str(name)] = out.stat().st_size
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""The SIM board's eFuse registers, as https_ota.chip reads a revision out of them."""
+"""The SIM board's eFuse registers, as https_ota.flash.chip reads a revision out of them."""
 
 import images
 import pytest
@@ -41,7 +41,8 @@ def board_of(folder, chip):
 
 def revision(board, chip, **env):
     return board.run(
-        f"from https_ota.chip import revision; print(*revision({images.CHIP_IDS[chip]}))", **env
+        f"from https_ota.flash.chip import revision; print(*revision({images.CHIP_IDS[chip]}))",
+        **env,
     ).split()
 
 

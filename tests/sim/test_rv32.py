@@ -169,7 +169,7 @@ def test_update_needs_no_network(machine, folder):
         mount=folder,
     )
     assert "https_ota.ota" in printed
-    assert not {"https_ota.http", "https_ota.download", "https_ota.trust"} & set(
+    assert not {"https_ota.net.http", "https_ota.net.download", "https_ota.net.tls"} & set(
         ast.literal_eval(printed.splitlines()[-1])
     )
 

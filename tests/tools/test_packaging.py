@@ -56,7 +56,8 @@ def in_wheel(wheel):
 
 def test_the_wheel_holds_the_tools_the_tables_and_the_device_package(wheel):
     tools = {p.name for p in (ROOT / "tools/https_ota_tools").glob("*.py")} | {"py.typed"}
-    device = {f"device/{p.name}" for p in (ROOT / "lib/https_ota").glob("*.py")}
+    package = ROOT / "lib/https_ota"
+    device = {f"device/{p.relative_to(package)}" for p in package.rglob("*.py")}
     tables = {f"tables/{p.name}" for p in (ROOT / "firmware").glob("partitions-*.csv")}
     assert in_wheel(wheel) == {f"https_ota_tools/{n}" for n in tools | device | tables}
 
@@ -66,9 +67,7 @@ def test_the_sdist_holds_what_the_wheel_is_made_of(sdist, wheel, tmp_path):
         names = {name.partition("/")[2] for name in t.getnames()}
         t.extractall(tmp_path, filter="data")
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
-    assert not any(
-        name.endswith("manifest.py") for name in names - {"tools/https_ota_tools/manifest.py"}
-    )
+    assert not any(name.endswith("manifest.py") and "/https_ota" not in name for name in names)
     assert not any(name.startswith(("tests", "build", "boards")) for name in names)
     (folder,) = tmp_path.iterdir()
     (folder / "dist").mkdir()
@@ -150,7 +149,7 @@ def use(command, folder):
         [command[0].replace("https-ota", "python"), "-c", code], capture_output=True, check=False
     )
     if done.returncode == 0:
-        assert int(done.stdout) == len(list((ROOT / "lib/https_ota").glob("*.py")))
+        assert int(done.stdout) == len(list((ROOT / "lib/https_ota").rglob("*.py")))
 
 
 @pytest.mark.parametrize("version", PYTHONS)

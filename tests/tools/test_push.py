@@ -256,8 +256,10 @@ def test_install_compiles_for_the_board(stock, app, capsys):
     command = ["push", str(app), "--port", stock.port, "--install", "--confirm"]
     assert cli.main([*command, "--mpy-cross", str(MPY_CROSS)]) == 0
     assert "https_ota is in /lib/https_ota now, compiled for x86" in capsys.readouterr().out
-    there = {p.name for p in (stock.folder / "lib" / "https_ota").iterdir()}
-    assert there == {p.stem + ".mpy" for p in package.source().glob("*.py")}
+    folder = stock.folder / "lib" / "https_ota"
+    there = {p.relative_to(folder) for p in folder.rglob("*.*")}
+    source = package.source()
+    assert there == {p.relative_to(source).with_suffix(".mpy") for p in source.rglob("*.py")}
     assert running(stock) == Running("2.0.0", "ota_1", VALID)
 
 

@@ -114,12 +114,12 @@ class _Socket:
 
 def use(net):
     """Make the package talk to `net`, and wait by its clock; returns it."""
-    import https_ota.download
-    import https_ota.recover
+    import https_ota.net.download
+    import https_ota.net.retry
 
-    https_ota.http.socket = net
-    https_ota.http.poll = net.poll
-    https_ota.download.time = https_ota.recover.time = net.clock
+    https_ota.net.http.socket = net
+    https_ota.net.http.poll = net.poll
+    https_ota.net.download.time = https_ota.net.retry.time = net.clock
     return net
 
 
@@ -128,7 +128,7 @@ def use_tls(net):
 
     net.shown gets (host, client certificate) of each handshake.
     """
-    import https_ota.trust
+    import https_ota.net.tls
 
     net.shown = []
 
@@ -145,7 +145,7 @@ def use_tls(net):
         net.trust = cadata, insecure, cert, key
         return Context(cert)
 
-    https_ota.trust.context = context
+    https_ota.net.tls.context = context
     return use(net)
 
 

@@ -1,8 +1,9 @@
 # What comes in bits and pieces: each method goes on where steps.Again left it.
 
 from fakenet import Net, use
-from https_ota import OTA, http
-from https_ota.download import Download
+from https_ota import OTA
+from https_ota.net import http
+from https_ota.net.download import Download
 from https_ota.steps import AGAIN, Again, retry, run
 from makeimage import Stream, image, noise
 
@@ -186,7 +187,7 @@ class Trickle(Stream):
 
 
 def test_encrypted_header():
-    from https_ota.crypt import Decrypt
+    from https_ota.trust.decrypt import Decrypt
 
     class Cipher:
         header_size = 100

@@ -1,6 +1,6 @@
 # chain.py: a look at a TLS handshake as it passes.
 
-from https_ota.chain import _Tap
+from https_ota.net.chain import _Tap
 
 
 def record(data, kind=22):

@@ -3,8 +3,8 @@
 # Fields: ESP-IDF's esp_efuse_table.csv, esptool's efuse_defs. Block 0 begins at register 0x2c, block 1 at
 # 0x44, block 2 at 0x5c of the eFuse controller (ESP32-C2: 0x2c, 0x34, 0x40).
 
-from https_ota import chip
-from https_ota.chip import revision
+from https_ota.flash import chip
+from https_ota.flash.chip import revision
 
 B0, B1, B2 = 0x2C, 0x44, 0x5C
 

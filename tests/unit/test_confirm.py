@@ -10,9 +10,9 @@ from struct import pack, unpack
 from esp32 import Partition
 from fakenet import fails
 from https_ota import OTAError
-from https_ota.back import rollback
-from https_ota.confirm import confirm, state
-from https_ota.otadata import (
+from https_ota.boot.rollback import rollback
+from https_ota.boot.confirm import confirm, state
+from https_ota.flash.otadata import (
     ABORTED,
     INVALID,
     NEW,

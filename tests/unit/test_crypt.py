@@ -3,7 +3,7 @@
 import micropython
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.crypt import Decrypt
+from https_ota.trust.decrypt import Decrypt
 
 
 class Source:

@@ -8,7 +8,7 @@ import simboard
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
 from https_ota import OTA, OTAError, beside, cancel, fetch, running_info, together, update
-from https_ota.otadata import entries, partition
+from https_ota.flash.otadata import entries, partition
 from makeimage import Stream, image, noise
 
 DATA = noise(10_000)

@@ -5,8 +5,8 @@ from hashlib import md5
 from binascii import hexlify
 from fakenet import Net, fails, raises, use
 from https_ota import OTAError
-from https_ota.digest import Digest
-from https_ota.download import Download
+from https_ota.net.auth import Digest
+from https_ota.net.download import Download
 
 URL = "http://host/fw.bin?key=secret"
 

@@ -4,7 +4,7 @@ from errno import ETIMEDOUT
 
 from fakenet import Clock, Net, fails, raises, use, use_tls
 from https_ota import OTAError
-from https_ota.download import Download
+from https_ota.net.download import Download
 from makeimage import noise
 
 FILE = noise(2000)
@@ -804,7 +804,7 @@ def test_no_verification_must_be_said():
 
 
 def test_request_size_follows_the_tls_buffer():
-    import https_ota.download as module
+    import https_ota.net.download as module
 
     own = module.tls_buffer
     try:

@@ -4,8 +4,8 @@ import random
 from binascii import unhexlify
 from hashlib import sha256
 
-from https_ota import ec
-from https_ota.ec import P256, P384
+from https_ota.trust import ec
+from https_ota.trust.ec import P256, P384
 
 CURVES = (P256, P384)
 

@@ -8,10 +8,10 @@ from struct import pack
 
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.ec import P256, inverse, multiply
-from https_ota.ecies import agree, hmac, scalar
-from https_ota.encrypted import EncryptedImage
-from https_ota.gcm import GCM
+from https_ota.trust.ec import P256, inverse, multiply
+from https_ota.trust.ecies import agree, hmac, scalar
+from https_ota.trust.encrypted import EncryptedImage
+from https_ota.trust.gcm import GCM
 
 MAGIC = b"\xcf\xb6\x88\x07"
 TEXT = bytes(range(256)) * 3 + b"end"

@@ -4,9 +4,10 @@
 from errno import ENOMEM
 
 from fakenet import Clock
-from https_ota import OTAError, explain
-from https_ota import chain
-from https_ota.explain import (
+from https_ota import OTAError
+from https_ota.net import words as explain
+from https_ota.net import chain
+from https_ota.net.words import (
     as_text,
     connect_error,
     status_error,

@@ -8,7 +8,7 @@ from struct import pack, pack_into, unpack, unpack_from
 import micropython
 from cryptolib import aes
 from fakenet import raises
-from https_ota.gcm import GCM, absorb, counters, erase, table, xor
+from https_ota.trust.gcm import GCM, absorb, counters, erase, table, xor
 
 KEY = bytes(range(32))
 

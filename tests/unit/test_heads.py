@@ -2,8 +2,10 @@
 # plain head; what frames the body and is not clear is refused.
 
 from fakenet import Clock, Net, fails, raises, use
-from https_ota import OTAError, explain, odd
-from https_ota.http import Connection
+from https_ota import OTAError
+from https_ota.net import words as explain
+from https_ota.net import odd
+from https_ota.net.http import Connection
 
 BODY = bytes(range(10, 90))  # no line ends in it
 

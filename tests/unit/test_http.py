@@ -4,7 +4,7 @@ from errno import ETIMEDOUT
 
 from fakenet import Net, fails, raises, use
 from https_ota import OTAError
-from https_ota.http import Connection, join_url, parse_url
+from https_ota.net.http import Connection, join_url, parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -3,8 +3,8 @@
 
 from fakenet import Net, use
 from https_ota import OTA, OTAError
-from https_ota.download import Download
-from https_ota.http import identity
+from https_ota.net.download import Download
+from https_ota.net.http import identity
 from makeimage import noise
 
 FILE = noise(2000)

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from fakenet import fails
 from https_ota import OTAError
-from https_ota.image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
+from https_ota.flash.image import HEAD_SIZE, Checker, SplitHash, check_fit, parse
 from makeimage import build, descriptor, flip, header, image, segment_starts
 
 LIMIT = 0x10000

@@ -5,7 +5,12 @@ import sys
 import https_ota
 from fakenet import raises
 
-AT_BOOT = ["https_ota", "https_ota.confirm", "https_ota.otadata"]
+AT_BOOT = ["https_ota", "https_ota.boot", "https_ota.boot.confirm"]
+AT_BOOT += ["https_ota.flash", "https_ota.flash.otadata"]
+
+
+# Names of modules, for who wants what else is in them.
+MODULES = ("aio", "data", "encrypted", "events", "ota", "release", "sign")
 
 
 def loaded_by(function):
@@ -29,13 +34,13 @@ def test_confirming_loads_nothing_more():
 
 
 def names():
-    """(module, name) of all that the package offers, and (module, None) for each module."""
-    return [(home, name) for home, *rest in tables() for name in rest + [None]]
+    """(module, name) of all that the package offers."""
+    return [(home, name) for home, *rest in tables() for name in rest]
 
 
 def tables():
     text = loaded_names()._NAMES
-    return [group.split() for group in text.split("|") if group]
+    return [group.replace("*", "").split() for group in text.split("|") if group]
 
 
 def loaded_names():
@@ -47,20 +52,20 @@ def loaded_names():
 
 def test_each_name_is_there():
     for home, name in names():
-        value = getattr(https_ota, name or home)
+        value = getattr(https_ota, name)
         if name == "OTAError":
             assert value is sys.modules["https_ota.errors"].OTAError
-        elif name:
+        elif name not in MODULES:
             assert callable(value), name
 
 
 def test_each_name_is_what_its_module_has_once_that_is_loaded():
     for home, name in names():
         module = __import__("https_ota." + home, None, None, ("_",))
-        if name and name != home:
-            assert getattr(https_ota, name) is getattr(module, name), name
-        elif home not in ("status", "install"):
-            assert getattr(https_ota, home) is module, home
+        found = getattr(https_ota, name)
+        getattr(found, "__name__", None)  # what stands in is loaded now
+        whole = module if name in MODULES else getattr(module, name)
+        assert getattr(https_ota, name) is whole, name
 
 
 def test_each_name_is_loaded_once():
@@ -101,7 +106,7 @@ def test_dir_and_then_an_error_to_catch():
         except package.OTAError as e:
             assert e.code == 1
 
-    assert loaded_by(ask) == AT_BOOT[:2] + ["https_ota.errors"] + AT_BOOT[2:]
+    assert loaded_by(ask) == AT_BOOT[:3] + ["https_ota.errors"] + AT_BOOT[3:]
 
 
 def test_help_loads_nothing():
@@ -114,7 +119,7 @@ def test_asking_whether_a_name_is_there_loads_nothing():
     def ask(package):
         for home, name in offered:
             if name != "OTAError":
-                assert hasattr(package, name or home)
+                assert hasattr(package, name)
 
     assert loaded_by(ask) == AT_BOOT
 
@@ -126,12 +131,12 @@ def test_what_stands_in_does_its_work():
         assert callable(aio.update)
         raises(TypeError, update)
         assert raises(TypeError, OTA, "https://h/", cafile="x").args[0].startswith("no option")
-        package.progress.something = 5
-        assert sys.modules["https_ota.progress"].something == 5
+        package.aio.something = 5
+        assert sys.modules["https_ota.aio"].something == 5
         # Once it is there it is the real thing.
         assert package.OTA is sys.modules["https_ota.ota"].OTA
         assert package.events is sys.modules["https_ota.events"]
-        assert package.ImageInfo is sys.modules["https_ota.image"].ImageInfo
+        assert package.ImageInfo is sys.modules["https_ota.flash.image"].ImageInfo
         assert isinstance(package.running_info(), package.ImageInfo)
 
     loaded_by(use)
@@ -139,7 +144,7 @@ def test_what_stands_in_does_its_work():
 
 def test_confirm_stays_a_function():
     for home, name in names():
-        getattr(https_ota, name or home)
+        getattr(https_ota, name)
     assert (
         callable(https_ota.confirm) and callable(https_ota.rollback) and callable(https_ota.state)
     )
@@ -159,7 +164,8 @@ def test_unknown_name():
 
 
 def test_modules_can_be_imported_from_the_package():
-    from https_ota import download, image
+    from https_ota.net import download
+    from https_ota.flash import image
 
     assert download.Download and image.Checker
 

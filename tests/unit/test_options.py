@@ -74,7 +74,7 @@ def test_wrong_urls():
 
 
 def test_every_option_is_here():
-    from https_ota.usage import _OPTIONS
+    from https_ota.repl import _OPTIONS
 
     assert sorted(_OPTIONS.split()) == sorted(list(WRONG) + list(FLAGS) + ["key"])
 

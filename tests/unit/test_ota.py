@@ -6,7 +6,7 @@ from hashlib import sha256
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
 from https_ota import OTA, OTAError, cancel, running_info, update
-from https_ota.otadata import NEW, entries, partition
+from https_ota.flash.otadata import NEW, entries, partition
 from makeimage import Stream, flip, image, noise
 
 SECTOR = 4096

@@ -7,9 +7,11 @@ from binascii import hexlify
 import esp32
 import machine
 from esp32 import NVS, Partition
-from https_ota import OTAError, last_result, nvs, outcome, running_info
-from https_ota.otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID
-from https_ota.image import parse
+from https_ota import OTAError, last_result, running_info
+from https_ota.flash import nvs
+from https_ota.boot import history as outcome
+from https_ota.flash.otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID
+from https_ota.flash.image import parse
 from makeimage import descriptor, image
 from test_confirm import clear, record, write
 

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.pin import check, pin_digests, public_key
+from https_ota.net.pin import check, pin_digests, public_key
 
 # openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=test -days 9999; the key was
 # thrown away. Its public key is what `openssl x509 -noout -pubkey` prints.

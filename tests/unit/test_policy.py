@@ -2,8 +2,10 @@
 
 from esp32 import NVS
 from fakenet import fails
-from https_ota import OTA, OTAError, confirm, newer_only, nvs, policy, running_info, same_project
-from https_ota.policy import raise_floor, secure_floor, version_key
+from https_ota import OTA, OTAError, confirm, newer_only, running_info, same_project
+from https_ota.flash import nvs
+from https_ota.boot import version as policy
+from https_ota.boot.version import raise_floor, secure_floor, version_key
 from makeimage import Stream, descriptor, image
 
 

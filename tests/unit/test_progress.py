@@ -1,7 +1,7 @@
 # progress.py: the bar on the REPL.
 
 from fakenet import Clock
-from https_ota import progress
+import https_ota.repl as progress
 
 
 class Out:

@@ -9,19 +9,19 @@ from struct import pack
 from esp32 import NVS, Partition
 from fakenet import Net, fails, raises, use, use_tls
 from https_ota import (
-    nvs,
     Decision,
     OTAError,
     check,
-    explain,
-    outcome,
     release,
     running_info,
     update_from,
 )
-from https_ota import decide as decisions
-from https_ota.decide import Manifest
-from https_ota.sign import verify_data
+from https_ota.flash import nvs
+from https_ota.net import words as explain
+from https_ota.boot import history as outcome
+from https_ota.fleet import manifest as decisions
+from https_ota.fleet.manifest import Manifest
+from https_ota.trust.signature import verify_data
 from makeimage import descriptor, image
 
 URL = "http://host/fleet/manifest.json"

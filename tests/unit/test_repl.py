@@ -5,6 +5,7 @@ import os
 import sys
 
 import https_ota
+import https_ota.repl
 import makeimage
 from esp32 import Partition
 from fakenet import fails, raises
@@ -13,8 +14,7 @@ from fakenet import fails, raises
 def printed(function, *args):
     """What a function prints."""
     out = io.StringIO()
-    home = {"help": "usage"}.get(function.__name__, function.__name__)
-    namespace = sys.modules["https_ota." + home].__dict__
+    namespace = sys.modules["https_ota.repl"].__dict__
     namespace["print"] = lambda *words: print(*words, file=out)
     try:
         function(*args)

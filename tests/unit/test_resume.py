@@ -8,7 +8,7 @@ from esp32 import NVS, Partition
 from fakenet import Net, raises, use
 from https_ota import OTA, running_info
 from https_ota.hot import sums
-from https_ota.resume import Held, Resume
+from https_ota.flash.resume import Held, Resume
 from makeimage import descriptor, header
 
 URL = "https://host/fw.bin"
@@ -184,7 +184,7 @@ class Worn:
 
 
 def test_worn_out_store_stops_nothing():
-    from https_ota import nvs
+    from https_ota.flash import nvs
 
     nvs.NVS = Worn
     try:

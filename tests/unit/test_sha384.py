@@ -4,7 +4,7 @@ import random
 from binascii import unhexlify
 from struct import unpack_from
 
-from https_ota.sha384 import SHA384
+from https_ota.trust.p384 import SHA384
 
 M = (1 << 64) - 1
 

@@ -9,7 +9,7 @@ from struct import pack
 from esp32 import Partition
 from fakenet import fails, raises
 from https_ota import OTAError
-from https_ota.otadata import (
+from https_ota.flash.otadata import (
     ABORTED,
     INVALID,
     NEW,
@@ -19,7 +19,7 @@ from https_ota.otadata import (
     entries,
     partition,
 )
-from https_ota.slot import SECTOR, Slot, running_info
+from https_ota.flash.slot import SECTOR, Slot, running_info
 from makeimage import flip, image, noise
 
 

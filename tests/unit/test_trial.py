@@ -3,8 +3,9 @@
 import simboard
 from esp32 import NVS, Partition
 from fakenet import raises
-from https_ota import confirm, guard, last_result, trial
-from https_ota.otadata import INVALID, PENDING_VERIFY, VALID, entries, partition, state
+from https_ota import confirm, guard, last_result
+from https_ota.boot import guard as trial
+from https_ota.flash.otadata import INVALID, PENDING_VERIFY, VALID, entries, partition, state
 from makeimage import image
 from test_confirm import record, write
 
@@ -207,7 +208,7 @@ def test_the_reset_does_not_depend_on_the_record():
     chip = Chip()
     on_trial()
     guard(30)
-    from https_ota import outcome
+    from https_ota.boot import history as outcome
 
     def failing(why):
         raise MemoryError
@@ -272,7 +273,7 @@ def start(chip, **options):
     """As after a reset; returns whether the firmware gave itself up."""
     import machine
 
-    module = trial._confirm
+    module = trial.confirm
     module.watch = None
     machine.reset = chip.reset
     try:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from esp32 import Partition
 from fakenet import fails
 from https_ota import OTA, OTAError, cancel, confirm, rollback, state, update
-from https_ota.otadata import (
+from https_ota.flash.otadata import (
     ABORTED,
     INVALID,
     NEW,

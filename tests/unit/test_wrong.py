@@ -1,7 +1,7 @@
 # wrong.py: what a file is that is no application image.
 
 from https_ota import OTAError
-from https_ota.wrong import wrong_file
+from https_ota.flash.words import wrong_file
 from makeimage import Stream, header, image
 
 

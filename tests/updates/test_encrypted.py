@@ -22,8 +22,8 @@ import json, random
 from binascii import hexlify
 from hashlib import sha256
 from https_ota import OTAError
-from https_ota.crypt import Decrypt
-from https_ota.encrypted import EncryptedImage
+from https_ota.trust.decrypt import Decrypt
+from https_ota.trust.encrypted import EncryptedImage
 
 names = {getattr(OTAError, n): n for n in dir(OTAError) if n[0] != "_" and n[0].isupper()}
 
@@ -167,8 +167,8 @@ def test_vendor_aes_keys(each_board):
     found = each_board.run(
         f"""
 from binascii import hexlify
-from https_ota.encrypted import EncryptedImage
-import https_ota.encrypted as m
+from https_ota.trust.encrypted import EncryptedImage
+import https_ota.trust.encrypted as m
 m.GCM = lambda key, iv: print(hexlify(key).decode(), hexlify(iv).decode())
 folder = {str(VECTORS)!r}
 for name, key in (
@@ -191,7 +191,7 @@ for name, key in (
 def test_hmac_key_of_the_vendors_example(each_board):
     """Published with its public key, whose private half this number is."""
     found = each_board.run(
-        "from https_ota.ecies import scalar\n"
+        "from https_ota.trust.ecies import scalar\n"
         "from binascii import hexlify, unhexlify\n"
         "key = unhexlify('ff1004d6c5421ec8123195dcafe4aeb6266c458051e42039e9a430ebeb3ad1fb')\n"
         "print(hexlify(scalar(key)).decode())"
@@ -244,7 +244,7 @@ def test_rsa_keys_that_are_refused(each_board, rsa_key):
         (private_bytes(rsa.generate_private_key(65537, 2048)), "expected 3072 bits"),
     ):
         message = each_board.fail(
-            "from https_ota.encrypted import EncryptedImage\n"
+            "from https_ota.trust.encrypted import EncryptedImage\n"
             f"EncryptedImage(rsa_key={wrong.decode()!r})"
         )
         assert message.startswith("ValueError: rsa_key: ") and words in message
@@ -472,8 +472,8 @@ def test_decrypts_with_the_heap_locked(board, tmp_path, keys, encrypt):
     found = board.run(
         """
 import gc, micropython
-from https_ota.crypt import Decrypt
-from https_ota.encrypted import EncryptedImage
+from https_ota.trust.decrypt import Decrypt
+from https_ota.trust.encrypted import EncryptedImage
 stream = Decrypt(open("app.enc", "rb"), EncryptedImage(rsa_key=open("rsa.pem").read()))
 stream.begin()
 buf = bytearray(4096)

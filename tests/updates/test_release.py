@@ -534,7 +534,7 @@ def test_rollout_of_a_thousand_boards(board):
     """As many as said, within 4 standard deviations; who is in stays in; each release chooses anew."""
     percents = (0, 1, 5, 10, 25, 50, 75, 90, 99, 100)
     text = (
-        "from https_ota.decide import _chosen\n"
+        "from https_ota.fleet.manifest import _chosen\n"
         "for release in (1, 2, 7, 1000000, 2147483647):\n"
         f" for percent in {percents!r}:\n"
         "  print(release, percent, *(i for i in range(1000)"
@@ -629,7 +629,7 @@ def test_board_takes_what_the_command_takes(board):
     said = board.run(
         """
 import https_ota
-from https_ota.decide import Manifest, decide
+from https_ota.fleet.manifest import Manifest, decide
 n = 0
 info = https_ota.running_info()
 info.secure_version = 0

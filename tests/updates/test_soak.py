@@ -39,8 +39,8 @@ records = bytearray(8192)
 otadata.readblocks(0, records)
 print(esp32.Partition(esp32.Partition.RUNNING).info()[4], (hexlify(records[:32]) + hexlify(records[4096:4128])).decode())
 records = None
-import https_ota, https_ota.ota, https_ota.download, https_ota.recover, https_ota.explain, https_ota.resume
-import https_ota.chip, https_ota.outcome
+import https_ota, https_ota.ota, https_ota.net.download, https_ota.net.retry, https_ota.net.words, https_ota.flash.resume
+import https_ota.flash.chip, https_ota.boot.history
 log = open("sectors", "a")
 def progress(done, total):
     log.write("x")

@@ -307,7 +307,7 @@ def test_wakes_of_a_confirmed_firmware_do_not_count(board):
     shown = board.run(
         program(
             "https_ota.guard(60, starts=2)",
-            "n = https_ota.trial.NVS('test')",
+            "n = https_ota.boot.guard.NVS('test')",
             "try: i = n.get_i32('n')",
             "except OSError: i = 0",
             "n.set_i32('n', i + 1)",

@@ -56,7 +56,7 @@ def test_little_memory(board, n, way):
             "data": f"lambda: https_ota.update({url!r}, insecure=True, partition='vfs')",
         }[way]
         said = board.run(
-            "import asyncio, https_ota.aio, https_ota.data, https_ota.release, https_ota.outcome, https_ota.explain\n"
+            "import asyncio, https_ota.aio, https_ota.flash.data, https_ota.fleet.poll, https_ota.boot.history, https_ota.net.words\n"
             + LEAVE.replace("{n}", str(n))
             + f"said({call})"
         )

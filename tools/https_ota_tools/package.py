@@ -92,16 +92,21 @@ def _look(p):
     for n in names:
         if n in ("__init__.py", "__init__.mpy"):
             fault = ""
-    for n in sorted(names):
-        if not fault and n.endswith((".py", ".mpy")):
-            n = folder + "/" + n
+    files = sorted(folder + "/" + n for n in names)
+    for n in files:
+        if not n.endswith((".py", ".mpy")):
+            try:
+                files += sorted(n + "/" + m for m in os.listdir(n))
+            except OSError:
+                pass
+        elif not fault:
             try:
                 w = _fault(n, os.stat(n)[6])
             except OSError as e:
                 w = repr(e)
             if w:
                 fault = n + " is " + w
-    return folder, fault, any(n.endswith(".mpy") for n in names)
+    return folder, fault, any(n.endswith(".mpy") for n in files)
 found = []
 for p in sys.path:
     found.append((p, None if p.startswith(".") else _look(p)))
@@ -144,7 +149,11 @@ def _kind(n):
 def _clear(d):
     if _kind(d) is not None:
         for n in os.listdir(d):
-            os.remove(d + "/" + n)
+            n = d + "/" + n
+            if _kind(n):
+                _clear(n)
+            else:
+                os.remove(n)
         os.rmdir(d)
 folder = {folder!r}
 new = folder + ".new"
@@ -170,6 +179,9 @@ try:
     b = bytearray(512)
     v = memoryview(b)
     for i, name in enumerate({names!r}):
+        room = (new + "/" + name).rsplit("/", 1)[0]
+        if _kind(room) is None:
+            os.mkdir(room)
         s = _Source(i)
         with open(new + "/" + name, "wb") as d:
             while True:
@@ -180,7 +192,7 @@ try:
     if _kind(folder) is not None:
         os.rename(folder, old)
         for n in os.listdir(old):
-            if not n.endswith((".py", ".mpy")):
+            if not n.endswith((".py", ".mpy")) and _kind(new + "/" + n) is None:
                 os.rename(old + "/" + n, new + "/" + n)
     os.rename(new, folder)
     _clear(old)
@@ -248,7 +260,8 @@ def prepare(mpy: int, compiler: Path | None = None) -> Package:
 
     Raises ToolError when the compiler given can't be used; the one that was only found may be of another version.
     """
-    texts = {p.name: files.read(p) for p in sorted(source().glob("*.py"))}
+    folder = source()
+    texts = {p.relative_to(folder).as_posix(): files.read(p) for p in sorted(folder.rglob("*.py"))}
     arch = _arch(mpy)
     if not arch:
         return Package(texts, "as .py, since the board takes no compiled files")
@@ -325,7 +338,12 @@ def install(board: link.Link, package: Package, path: list[str], folder: str | N
     begin = _BEGIN.format(folder=folder)
     block, free = cast("tuple[int, int]", board.ask(begin + _TIDY + _ROOM, 60))
     # The folders take two blocks each, what is small is kept within them.
-    need = 4 + sum(-(-len(f) // block) for f in package.files.values() if len(f) > block // 8)
+    rooms = len({name.rpartition("/")[0] for name in names})
+    need = (
+        2
+        + 2 * rooms
+        + sum(-(-len(f) // block) for f in package.files.values() if len(f) > block // 8)
+    )
     if need > free:
         raise ToolError(_no_room(package, folder, (need - free) * block, block * free))
     files = [package.files[n] for n in names]
@@ -377,9 +395,9 @@ def _installed() -> Path | None:
 
 def _compile(compiler: Path, arch: str, name: str, text: bytes, mpy: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / name).write_bytes(text)
+        (Path(folder) / "in.py").write_bytes(text)
         command = [str(compiler.absolute()), f"-march={arch}", "-s", f"{_NAME}/{name}"]
-        command += ["-o", "out.mpy", name]
+        command += ["-o", "out.mpy", "in.py"]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         except OSError as e:

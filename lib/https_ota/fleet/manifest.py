@@ -23,11 +23,11 @@ from hashlib import sha256
 from esp32 import Partition
 from micropython import const
 
-from .errors import OTAError
-from .hot import equal
-from .http import join_url, parse_url
-from .image import chip_name
-from .policy import secure_floor, version_key
+from ..errors import OTAError
+from ..hot import equal
+from ..net.http import join_url, parse_url
+from ..flash.image import chip_name
+from ..boot.version import secure_floor, version_key
 
 NEVER = "9999-12-31T23:59:59Z"
 _SECTOR = const(4096)
@@ -230,7 +230,7 @@ def _parse(data):
             raise ValueError
         return json.loads(data)
     except (ValueError, SyntaxError):
-        from .explain import as_text
+        from ..net.words import as_text
 
         shown = as_text(data, min(len(data), 60))
         raise _bad("expected JSON, {...}, came %d bytes: %s", len(data), shown)

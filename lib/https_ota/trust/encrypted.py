@@ -15,9 +15,9 @@ from struct import unpack_from
 
 from micropython import const
 
-from .errors import OTAError
+from ..errors import OTAError
 from .gcm import GCM, erase
-from .hot import equal
+from ..hot import equal
 
 _HEADER = const(512)
 _RSA_SIZE = const(384)
@@ -167,7 +167,7 @@ def _key_error(header, other, scheme):
 
 
 def _describe(start):
-    from .explain import as_text
+    from ..net.words import as_text
 
     text = as_text(start, min(len(start), 60))
     if not len(start):
@@ -217,7 +217,7 @@ def _element(der, at, tag):
 
 def _rsa_numbers(key):
     """n, p, q, d mod p-1, d mod q-1, 1/q mod p of an RSA-3072 private key (RFC 8017, appendix A.1.2)."""
-    from .trust import to_der
+    from ..net.tls import to_der
 
     der = to_der(key, "rsa_key")[0]
     numbers = []

@@ -4,7 +4,7 @@ import hashlib
 from binascii import hexlify
 from random import getrandbits
 
-from .errors import OTAError
+from ..errors import OTAError
 from .request import check_auth, clean
 
 _MOST = 3  # challenges in a row; a nonce may have become old meanwhile

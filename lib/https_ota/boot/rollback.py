@@ -3,12 +3,12 @@
 import machine
 from esp32 import Partition
 
-from . import otadata
+from ..flash import otadata
 from .confirm import keep_floor
-from .errors import OTAError
-from .image import Checker, parse
-from .outcome import leaving
-from .slot import SECTOR, secure, selected, write_entry
+from ..errors import OTAError
+from ..flash.image import Checker, parse
+from .history import leaving
+from ..flash.slot import SECTOR, secure, selected, write_entry
 
 
 def cancel():

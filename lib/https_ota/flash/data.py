@@ -6,7 +6,7 @@
 from esp32 import Partition
 from micropython import const
 
-from .errors import OTAError, no_memory
+from ..errors import OTAError, no_memory
 from .image import SplitHash
 from .slot import SECTOR, Region, Slot
 
@@ -41,7 +41,7 @@ def together(*sessions):
     For a consistent pair after a power cut at any moment, what is not firmware needs such a place, which the running
     firmware does not use. No two sessions may write to the same partition, staging= included: OTAError(IN_PROGRESS).
     """
-    from .steps import run
+    from ..steps import run
 
     infos = [None] * len(sessions)
     work = []
@@ -147,7 +147,7 @@ class Target(Region):
 
     def signature_steps(self, trusted, buf, feed, size):
         """As Slot.signature_steps()."""
-        from .sign import verify_steps
+        from ..trust.signature import verify_steps
 
         if size % SECTOR or size < 2 * SECTOR:
             raise OTAError(
@@ -184,7 +184,7 @@ class Checker:
 
     def feed(self, dst, d, src, s, n):
         """Copy src[s:s+n], the next bytes, to dst[d:]."""
-        from .hot import copy_xor
+        from ..hot import copy_xor
 
         copy_xor(dst, d, src, s, n, 0)
         self.pos += n
@@ -254,16 +254,16 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http)
 def _fetch(url, write, sha256, size, decrypt, wdt, http):
     import hashlib
 
-    from .download import Download
-    from .hot import equal
-    from .ota import to_digest
+    from ..net.download import Download
+    from ..hot import equal
+    from ..ota import to_digest
 
     for name, value, fits in (
         ("size", size, not size or (isinstance(size, int) and size > 0)),
         ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
     ):
         if not fits:
-            from .usage import refuse
+            from ..usage import refuse
 
             refuse(name, value)
     expected = to_digest(sha256)
@@ -272,7 +272,7 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     source = download = Download(url, **http)
     download.feed = feed
     if decrypt is not None:
-        from .crypt import Decrypt
+        from ..trust.decrypt import Decrypt
 
         source = Decrypt(download, decrypt, feed)
         download.offset = decrypt.header_size
@@ -285,7 +285,7 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     try:
         download.open()
         if download.total is None and download.open_end and not (wanted or expected or decrypt):
-            from .explain import no_length
+            from ..net.words import no_length
 
             raise no_length(url)
         if decrypt is not None:

@@ -4,7 +4,7 @@ import time
 from errno import ETIMEDOUT
 
 from . import http
-from .steps import AGAIN
+from ..steps import AGAIN
 
 
 class Connection(http.Connection):

@@ -7,7 +7,7 @@ from struct import pack, pack_into, unpack_from
 import micropython
 from micropython import const
 
-from .hot import copy_xor
+from ..hot import copy_xor
 
 _BLOCK = const(128)
 # The work area, in bytes: message schedule, constants, hash value, and the eight variables, which move

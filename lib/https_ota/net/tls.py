@@ -97,7 +97,7 @@ def load_roots(ctx, cadata):
         except (ValueError, OSError) as e:
             bad.append((label, der, e))
     if none:
-        from .explain import no_root
+        from .words import no_root
 
         raise no_root(bad)
     return bad

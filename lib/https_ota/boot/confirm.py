@@ -7,7 +7,7 @@ from struct import unpack
 
 from esp32 import Partition
 
-from .otadata import PENDING_VERIFY, VALID, state
+from ..flash.otadata import PENDING_VERIFY, VALID, state
 
 watch = None  # what guard() has begun and confirm() ends
 
@@ -29,7 +29,7 @@ def confirm():
 
 def kept():
     """What is to be done once the running firmware is confirmed, besides telling the bootloader."""
-    from .outcome import confirmed
+    from .history import confirmed
 
     confirmed()
     keep_floor(VALID)
@@ -46,6 +46,6 @@ def keep_floor(state):
     Partition(Partition.RUNNING).readblocks(0, word, 36)
     if not any(word) or state != VALID:
         return True
-    from .policy import raise_floor
+    from .version import raise_floor
 
     return raise_floor(unpack("<I", word)[0])

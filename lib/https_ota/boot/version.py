@@ -2,9 +2,9 @@
 
 from micropython import const
 
-from . import nvs
-from .errors import OTAError
-from .slot import running_info
+from ..flash import nvs
+from ..errors import OTAError
+from ..flash.slot import running_info
 
 _MOST = const(0x3FFFFFFF)
 

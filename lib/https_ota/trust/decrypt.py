@@ -19,7 +19,7 @@
 #   check(start)    raises OTAError when no file of this format begins like that; for files that end within the
 #                   header
 
-from .errors import OTAError
+from ..errors import OTAError
 
 
 class Decrypt:

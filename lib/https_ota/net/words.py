@@ -4,7 +4,7 @@ import time
 
 from micropython import const
 
-from .errors import OTAError
+from ..errors import OTAError
 from .http import tls_buffer
 
 _NO_MEMORY = (
@@ -157,7 +157,7 @@ def untrusted(e, download):
     import tls
 
     from .chain import look
-    from .trust import load_roots, to_der
+    from .tls import load_roots, to_der
 
     d = download
     words = e.detail

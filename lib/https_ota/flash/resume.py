@@ -17,8 +17,8 @@ from struct import pack_into, unpack_from
 from micropython import const
 
 from . import nvs
-from .hot import copy_xor
-from .http import identity
+from ..hot import copy_xor
+from ..net.http import identity
 
 _VERSION = const(2)
 _PART = const(60)

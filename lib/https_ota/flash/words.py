@@ -1,9 +1,9 @@
 # What a file is that is no application image. Loaded only once one has come.
 
-from .errors import OTAError
-from .explain import as_text
+from ..errors import OTAError
+from ..net.words import as_text
 from .image import HEAD_SIZE
-from .steps import Again, retry
+from ..steps import Again, retry
 
 _APP = "use the application image: micropython.bin of the build folder, or the .app-bin among the downloads"
 _MAGICS = (

@@ -12,9 +12,9 @@ from struct import pack, unpack_from
 
 from micropython import const
 
-from .errors import OTAError
-from .hot import equal
-from .steps import run
+from ..errors import OTAError
+from ..hot import equal
+from ..steps import run
 
 _SECTOR = const(4096)
 _BLOCK = const(1216)
@@ -358,7 +358,7 @@ def _hash(pieces, candidates, feed):
         if curve is None or curve.size == 32:
             narrow = narrow or sha256()
         elif wide is None:
-            from .sha384 import SHA384
+            from .p384 import SHA384
 
             wide = SHA384()
     if candidates:

@@ -3,8 +3,8 @@
 from binascii import a2b_base64, hexlify, unhexlify
 from hashlib import sha256
 
-from .errors import OTAError
-from .hot import equal
+from ..errors import OTAError
+from ..hot import equal
 
 
 def pin_digests(value):

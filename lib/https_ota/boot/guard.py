@@ -9,10 +9,8 @@ import time
 from esp32 import NVS, Partition
 from micropython import const
 
-from .confirm import PENDING_VERIFY, VALID, state
-
-# `from . import confirm` would give the function.
-_confirm = __import__("https_ota.confirm", None, None, ("state",))
+from ..flash.otadata import PENDING_VERIFY, VALID, state
+from . import confirm
 
 _TICK_MS = const(500)
 _MOST_STARTS = const(127)
@@ -42,7 +40,7 @@ def guard(seconds, wdt=None, *, starts=None, timer=None):
     on_trial = state() == PENDING_VERIFY
     if on_trial or starts:
         # Asked again, it gives another deadline and counts no further start.
-        watch = _confirm.watch = _confirm.watch or _Watch()
+        watch = confirm.watch = confirm.watch or _Watch()
         if starts:
             watch.count(min(starts, _MOST_STARTS), on_trial)
         if on_trial:
@@ -80,10 +78,10 @@ class _Watch:
         # Confirmed by the firmware's own function rather than by confirm(), which would have done this.
         if _is_valid():
             self.confirmed()
-            _confirm.kept()
+            confirm.kept()
             return
         try:
-            from .outcome import leaving
+            from .history import leaving
 
             leaving("guard")
         finally:
@@ -114,8 +112,8 @@ class _Watch:
         if n < most:
             self._set(n + 1)
             return
-        from .back import rollback
-        from .errors import OTAError
+        from .rollback import rollback
+        from ..errors import OTAError
 
         try:
             rollback("starts")

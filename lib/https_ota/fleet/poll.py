@@ -22,13 +22,13 @@ from struct import pack, unpack
 
 from micropython import const
 
-from . import nvs
-from .decide import NEVER, Decision, Manifest, decide
-from .download import Download
-from .errors import OTAError, no_memory
-from .http import identity, parse_url
-from .slot import SECTOR, running_info
-from .steps import run
+from ..flash import nvs
+from .manifest import NEVER, Decision, Manifest, decide
+from ..net.download import Download
+from ..errors import OTAError, no_memory
+from ..net.http import identity, parse_url
+from ..flash.slot import SECTOR, running_info
+from ..steps import run
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
@@ -80,7 +80,7 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
     start = time.ticks_ms()
     trusted = None
     if trusted_keys is not None:
-        from .sign import key_digests
+        from ..trust.signature import key_digests
 
         trusted = key_digests(trusted_keys)
     if device_id is None:
@@ -93,7 +93,7 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
     running = running_info()
     failed = []
     if not retry_failed:
-        from .outcome import failed as find_failed
+        from ..boot.history import failed as find_failed
 
         failed = find_failed()
     # When one of these is another, a 304 is no answer.
@@ -162,7 +162,7 @@ def update_from(
                 signature in the image: then the manifest's alone vouches for its SHA-256
     The other options are those of check() and OTA; size and sha256 are the manifest's.
     """
-    from .ota import update
+    from ..ota import update
 
     start = time.ticks_ms()
     decision = check(
@@ -248,7 +248,7 @@ def _read(download, limit, known, feed):
 
 # Returns the keys, that of the running firmware among them.
 def _verify(data, url, trusted, feed, options):
-    from .sign import running_steps, verify_data
+    from ..trust.signature import running_steps, verify_data
 
     path, mark, query = url.split("#", 1)[0].partition("?")
     download = Download(path + ".sig" + mark + query, **options)
@@ -284,7 +284,7 @@ def _accept(release, serial, expires):
     """
     global _unstored
     if expires != NEVER:
-        from .explain import clock_error
+        from ..net.words import clock_error
 
         unset = clock_error("no expiry date")
         if unset:
@@ -341,7 +341,7 @@ def _known(ours):
         return None
     expires = bytes(record[9:_RECORD]).decode()
     if expires != NEVER:
-        from .explain import clock_error
+        from ..net.words import clock_error
 
         if clock_error("") or _now() >= expires:
             return None

@@ -77,7 +77,7 @@ def seconds(after, date):
 
 
 def _now():
-    from .explain import clock_error
+    from .words import clock_error
 
     now = time.gmtime()
     return 0 if clock_error("") else _count(now[0], now[1], now[2], now[3:6])

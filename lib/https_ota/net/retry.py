@@ -6,8 +6,8 @@ from random import getrandbits
 
 from micropython import const
 
-from .errors import OTAError
-from .explain import too_big, tls_buffer_error
+from ..errors import OTAError
+from .words import too_big, tls_buffer_error
 from .http import tls_buffer
 
 _SMALLEST = const(512)
@@ -61,7 +61,7 @@ def recover(download, e):
     elif e.code in _SHORT_OF_MEMORY and d.verified == d.origin[:3]:
         gc.collect()
     elif e.code == OTAError.CERT_CA and d.cadata is not None:
-        from .explain import untrusted
+        from .words import untrusted
 
         raise untrusted(e, d)
     elif e.code != OTAError.DISCONNECTED:

@@ -8,8 +8,8 @@ from struct import unpack_from
 
 from micropython import const
 
-from .errors import OTAError
-from .hot import copy_xor
+from ..errors import OTAError
+from ..hot import copy_xor
 
 HEAD_SIZE = const(288)  # header, first segment's header, application descriptor
 _MAX_SEGMENTS = const(16)

@@ -8,7 +8,7 @@ from esp32 import Partition
 from micropython import const
 
 from . import otadata
-from .errors import OTAError
+from ..errors import OTAError
 from .image import HEAD_SIZE, Checker, check_fit, parse
 from .nvs import key
 
@@ -168,7 +168,7 @@ class Slot(Region):
             part = None
         self._otadata = otadata.partition()
         if part is None or self._otadata is None:
-            from .wrong import no_slot
+            from .words import no_slot
 
             raise no_slot(running, part is not None)
         # Writing now would destroy the only firmware that is known to work.
@@ -224,7 +224,7 @@ class Slot(Region):
 
     def signature_steps(self, trusted, buf, feed, size):
         """A generator (see steps.py) that raises OTAError unless one of the trusted keys signed the image."""
-        from .sign import verify_steps
+        from ..trust.signature import verify_steps
 
         return verify_steps(self, trusted, buf, feed, size)
 
@@ -234,7 +234,7 @@ class Slot(Region):
 
     def switch_steps(self, info, buf, views, size, feed):
         """Let it boot next time: a generator (see steps.py) of one step. The arguments are data.Target's."""
-        from .outcome import installed
+        from ..boot.history import installed
 
         yield False
         self.release()

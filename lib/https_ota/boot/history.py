@@ -13,8 +13,8 @@ from collections import namedtuple
 from esp32 import Partition
 from micropython import const
 
-from . import nvs, otadata
-from .errors import OTAError
+from ..flash import nvs, otadata
+from ..errors import OTAError
 
 _VERSION = const(1)
 _HEAD = const(68)

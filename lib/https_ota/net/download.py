@@ -6,10 +6,10 @@ from errno import ETIMEDOUT
 
 from micropython import const
 
-from .errors import OTAError
+from ..errors import OTAError
 from .http import Connection, join_url, parse_url, tls_buffer
 from .request import build, check_headers, end
-from .steps import Again
+from ..steps import Again
 
 _MAX_REDIRECTS = const(5)
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
@@ -83,7 +83,7 @@ class Download:
             ("deadline_s", deadline_s, deadline_s is None or isinstance(deadline_s, number)),
         ):
             if not fits:
-                from .usage import refuse
+                from ..usage import refuse
 
                 refuse(name, value)
         if request_size and request_size < _MIN_REQUEST:
@@ -141,7 +141,7 @@ class Download:
         if auth is not None and len(auth) != 2:
             if len(auth) != 3 or auth[2] != "digest":
                 raise ValueError('auth: expected (name, password) or (name, password, "digest")')
-            from .digest import Digest
+            from .auth import Digest
 
             self._digest = self._first_digest = Digest(auth[0], auth[1])
         self._trust = (cadata, insecure or (cadata is None and pin is not None), cert, key)
@@ -328,7 +328,7 @@ class Download:
     # -- requests -----------------------------------------------------------------------------------
 
     def _recover(self, e):
-        from .recover import recover
+        from .retry import recover
 
         self._redirects = 0
         recover(self, e)
@@ -402,7 +402,7 @@ class Download:
 
     def _pause(self):
         if self.connection is Connection:
-            from .recover import pause
+            from .retry import pause
         else:
             from .nonblocking import pause
         pause(self)
@@ -425,7 +425,7 @@ class Download:
     def _connect(self):
         tls, host, port, _ = self.origin
         if tls and self._context is None:
-            from .trust import context
+            from .tls import context
 
             cadata, insecure, cert, key = self._trust
             if cert is not None and self.origin[:3] != self._home:
@@ -500,7 +500,7 @@ class Download:
         elif self.status in (204, 304):
             return
         elif self.status != 416 or not self.position:
-            from .explain import status_error
+            from .words import status_error
 
             self.retry_after = conn.retry_after
             raise status_error(self.status, self.url, conn.text(), conn.retry_after)
