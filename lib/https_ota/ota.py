@@ -6,6 +6,7 @@ import time
 from micropython import const
 
 from .boot.confirm import keep_floor
+from .der import digest32
 from .errors import OTAError, no_memory
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
@@ -154,7 +155,7 @@ class OTA:
                     self._download.offset = decrypt.header_size
             if self._download and size:
                 self._download.least = self._download.offset + size
-            self._sha256 = to_digest(sha256)
+            self._sha256 = None if sha256 is None else digest32(sha256, "sha256")
             self._size = size
             self._trusted = trusted_keys
             self._retry = retry_failed
@@ -701,23 +702,6 @@ class OTA:
             self._download.close()
         if self._crypt is not None:
             self._crypt.close()
-
-
-def to_digest(value):
-    """The 32 bytes of a SHA-256 given as such or as 64 hex digits; None stays None. ValueError for anything else."""
-    found = value
-    if isinstance(value, str):
-        from binascii import unhexlify
-
-        try:
-            found = unhexlify(value)
-        except ValueError:
-            found = b""
-    if value is not None and (
-        not isinstance(found, (bytes, bytearray, memoryview)) or len(found) != 32
-    ):
-        raise ValueError("sha256: expected 32 bytes or 64 hex digits, got %r" % (value,))
-    return found
 
 
 def update(url, **options):

@@ -4,7 +4,8 @@ import tls
 from binascii import a2b_base64
 
 from fakenet import raises
-from https_ota.net.tls import context, to_der
+from https_ota.der import to_der
+from https_ota.net.tls import context
 
 # openssl ecparam -name prime256v1 -genkey -noout -out key.pem
 # openssl req -x509 -key key.pem -out cert.pem -days 36500 -subj /CN=t -set_serial 1

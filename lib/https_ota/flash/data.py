@@ -254,9 +254,9 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http)
 def _fetch(url, write, sha256, size, decrypt, wdt, http):
     import hashlib
 
+    from ..der import digest32
     from ..net.download import Download
     from ..hot import equal
-    from ..ota import to_digest
 
     for name, value, fits in (
         ("size", size, not size or (isinstance(size, int) and size > 0)),
@@ -266,7 +266,7 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
             from ..usage import refuse
 
             refuse(name, value)
-    expected = to_digest(sha256)
+    expected = None if sha256 is None else digest32(sha256, "sha256")
     wanted = size
     feed = wdt.feed if wdt else None
     source = download = Download(url, **http)

@@ -17,12 +17,12 @@
 #     elf_sha256      optional: 64 hex digits from the image's descriptor; a board that went back from it is told
 #     encrypted       optional: true when what is downloaded is an encrypted image
 
-from binascii import unhexlify
 from hashlib import sha256
 
 from esp32 import Partition
 from micropython import const
 
+from ..der import digest32
 from ..errors import OTAError
 from ..hot import equal
 from ..net.http import join_url, parse_url
@@ -122,10 +122,10 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
     """
     file = manifest.select(running.chip, board, variant)
     size = _number(file, "size", 1, _MAX_SIZE)
-    digest = _digest(_get(file, "sha256", str))
+    digest = _digest(_get(file, "sha256", str), "sha256")
     encrypted = _get(file, "encrypted", bool, False)
     elf = _get(file, "elf_sha256", str, "")
-    failed = bool(failed) and elf != "" and _digest(elf) in failed
+    failed = bool(failed) and elf != "" and _digest(elf, "elf_sha256") in failed
     url = _get(file, "url", str)
     for c in url:
         if not "!" <= c <= "~":
@@ -265,14 +265,11 @@ def _expires(m):
     return text
 
 
-def _digest(text):
+def _digest(text, name):
     try:
-        digest = unhexlify(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise _bad("sha256: expected 64 hex digits, came %s", repr(text)[:80])
-    return digest
+        return digest32(text, name)
+    except ValueError as e:
+        raise _bad("%s", e)
 
 
 def _plain(name):

@@ -1,8 +1,9 @@
 # Pins: the SHA-256 of a server's certificate, or of the public key in it.
 
-from binascii import a2b_base64, hexlify, unhexlify
+from binascii import a2b_base64, hexlify
 from hashlib import sha256
 
+from ..der import digest32, element
 from ..errors import OTAError
 from ..hot import equal
 
@@ -15,18 +16,12 @@ def pin_digests(value):
     """
     result = []
     for item in value if isinstance(value, (list, tuple)) else (value,):
-        digest = item
-        if isinstance(item, str):
+        if isinstance(item, str) and item.startswith("sha256//"):
             try:
-                digest = a2b_base64(item[8:]) if item.startswith("sha256//") else unhexlify(item)
+                item = a2b_base64(item[8:])
             except ValueError:
-                digest = b""
-        if not isinstance(digest, (bytes, bytearray)) or len(digest) != 32:
-            raise ValueError(
-                "pin: expected a SHA-256 as 32 bytes, 64 hex digits or 'sha256//' and base64, got %r"
-                % (item,)
-            )
-        result.append(bytes(digest))
+                pass
+        result.append(digest32(item, "pin"))
     if not result:
         raise ValueError("pin: expected at least one SHA-256, got none")
     return result
@@ -59,21 +54,9 @@ def names(cert):
 
 def _field(cert, n):
     mv = memoryview(cert)
-    at = _content(mv, _content(mv, 0))  # of TBSCertificate
+    at = element(mv, element(mv, 0)[0])[0]  # of TBSCertificate
     if mv[at] == 0xA0:
-        at = _after(mv, at)  # version
+        at = element(mv, at)[1]  # version
     for _ in range(n):
-        at = _after(mv, at)
-    return mv[at : _after(mv, at)]
-
-
-def _content(mv, at):
-    return at + 2 + (mv[at + 1] & 127 if mv[at + 1] & 128 else 0)
-
-
-def _after(mv, at):
-    start = _content(mv, at)
-    size = mv[at + 1]
-    if size & 128:
-        size = int.from_bytes(bytes(mv[at + 2 : start]), "big")
-    return start + size
+        at = element(mv, at)[1]
+    return mv[at : element(mv, at)[1]]

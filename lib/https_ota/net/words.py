@@ -156,8 +156,9 @@ def untrusted(e, download):
     """OTAError(CERT_CA) `e` with what else is known of why the certificate is not trusted."""
     import tls
 
+    from ..der import to_der
     from .chain import look
-    from .tls import load_roots, to_der
+    from .tls import load_roots
 
     d = download
     words = e.detail

@@ -15,6 +15,7 @@ from struct import unpack_from
 
 from micropython import const
 
+from ..der import digest32, element, to_der
 from ..errors import OTAError
 from .gcm import GCM, erase
 from ..hot import equal
@@ -49,10 +50,10 @@ class EncryptedImage:
             from .ecies import check_scalar
 
             if ec_key is not None:
-                ec_key = _bytes32(ec_key, "ec_key")
+                ec_key = digest32(ec_key, "ec_key")
                 check_scalar(ec_key, "ec_key")
             else:
-                hmac_key = _bytes32(hmac_key, "hmac_key")
+                hmac_key = digest32(hmac_key, "hmac_key")
         self._rsa_key = rsa_key
         self._ec_key = ec_key
         self._hmac_key = hmac_key
@@ -181,54 +182,21 @@ def _describe(start):
     return "expected an encrypted image (first bytes cf b6 88 07), got " + what
 
 
-def _bytes32(key, what):
-    try:
-        if len(key) == 64:
-            from binascii import unhexlify
-
-            key = unhexlify(key)
-        elif isinstance(key, str):
-            key = b""
-        key = memoryview(key)
-    except (TypeError, ValueError):
-        key = b""
-    if len(key) != 32:
-        raise ValueError("%s: expected 32 bytes or 64 hex digits" % what)
-    return bytes(key)
-
-
 # -- RSA keys -----------------------------------------------------------------------------------------
-
-
-def _element(der, at, tag):
-    """Where the content of the DER element at `at` begins and ends."""
-    if der[at] != tag:
-        raise IndexError
-    n = der[at + 1]
-    at += 2
-    if n & 128:
-        size = n & 127 or len(der)  # DER has no indefinite lengths
-        n = int.from_bytes(der[at : at + size], "big")
-        at += size
-    if at + n > len(der):
-        raise IndexError
-    return at, at + n
 
 
 def _rsa_numbers(key):
     """n, p, q, d mod p-1, d mod q-1, 1/q mod p of an RSA-3072 private key (RFC 8017, appendix A.1.2)."""
-    from ..net.tls import to_der
-
     der = to_der(key, "rsa_key")[0]
     numbers = []
     try:
-        at = _element(der, _element(der, 0, 0x30)[0], 2)[1]  # past the version
+        at = element(der, element(der, 0, 0x30)[0], 2)[1]  # past the version
         if der[at] == 0x30:
             # PKCS#8 (RFC 5958): the algorithm, then the key as an octet string.
-            at = _element(der, _element(der, at, 0x30)[1], 4)[0]
-            at = _element(der, _element(der, at, 0x30)[0], 2)[1]
+            at = element(der, element(der, at, 0x30)[1], 4)[0]
+            at = element(der, element(der, at, 0x30)[0], 2)[1]
         for _ in range(8):
-            start, at = _element(der, at, 2)
+            start, at = element(der, at, 2)
             numbers.append(int.from_bytes(der[start:at], "big"))
     except IndexError:
         raise ValueError(

@@ -6,12 +6,13 @@
 # or the key, and is not covered by the signature or by that digest, is used. The key of the running firmware
 # is one of these only once its signature has been verified.
 
-from binascii import crc32, hexlify, unhexlify
+from binascii import crc32, hexlify
 from hashlib import sha256
 from struct import pack, unpack_from
 
 from micropython import const
 
+from ..der import digest32
 from ..errors import OTAError
 from ..hot import equal
 from ..steps import run
@@ -163,31 +164,13 @@ def key_digests(value):
     """
     result = []
     for item in value if isinstance(value, (list, tuple)) else (value,):
-        if isinstance(item, str):
-            if item == "running":
-                run(_running_steps(bytearray(_BLOCK), None, False))
-                result.append(item)
-                continue
-            try:
-                digest = unhexlify(item)
-            except ValueError:
-                digest = b""
-            if len(digest) != 32:
-                raise ValueError(
-                    'trusted_keys: expected 64 hex digits or "running", got %r' % item[:80]
-                )
-        elif isinstance(item, (bytes, bytearray, memoryview)):
-            digest = bytes(item)
-            if len(digest) != 32 and digest[32:] != _FIRST:
-                raise ValueError(
-                    "trusted_keys: expected the 32 bytes of a key digest, got %d bytes: make it with espsecure"
-                    " digest-sbv2-public-key" % len(digest)
-                )
+        if isinstance(item, str) and item == "running":
+            run(_running_steps(bytearray(_BLOCK), None, False))
+            result.append(item)
+        elif isinstance(item, bytes) and item[32:] == _FIRST:
+            result.append(item)  # as trusted_digests() made it
         else:
-            raise ValueError(
-                "trusted_keys: expected key digests as bytes or str, got %s" % type(item).__name__
-            )
-        result.append(digest)
+            result.append(digest32(item, "trusted_keys"))
     if not result:
         raise ValueError("trusted_keys: expected at least one key digest, got none")
     return result
