@@ -77,12 +77,16 @@ zoo: setup ## the table of servers of the README
 frozen: setup ## what the package takes of a board's flash
 	@$(PY) tests/bench/frozen.py
 
+ARCHES ?= xtensawin rv32imc py
+package: $(MPY_CROSS) ## package.json, and build/mip/ to install from with mip (ARCHES="xtensawin rv32imc py")
+	@$(PYTHON) firmware/mip_package.py --mpy-cross $(MPY_CROSS) $(ARCHES)
+
 SECONDS ?= 600
 soak: setup ## cuts, drops and changes in any order, then any calls beside a model (SECONDS=n, each)
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_soak.py
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_model.py
 
 clean: ## remove what was built (the sources stay)
-	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware
+	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen package soak clean sim-serial test-device

@@ -6,29 +6,58 @@ metadata(
     license="MIT",
 )
 
-# What a build may leave out, by names: include("path/to/https_ota/lib/manifest.py", without="aio release").
-options.defaults(without="")
+# A build takes all slices, or the core and those it names: include("path/to/https_ota/lib/manifest.py", slices="signed fleet").
+# Each slice: its modules, and the slices that it can't do without. This table alone says where a module belongs; package.json,
+# what mip installs and the tests are made from it. A new module needs a place here.
 SLICES = {
-    "aio": ("aio", "net/nonblocking"),
-    "data": ("flash/data",),
-    "digest": ("net/auth",),
-    "encrypted": ("trust/decrypt", "trust/ecies", "trust/encrypted", "trust/gcm"),
-    "pin": ("net/pin",),
-    "release": ("fleet/manifest", "fleet/poll"),
-    "repl": ("repl",),
-    "sign": ("trust/p384", "trust/signature"),
-    "trial": ("boot/guard",),
+    "core": (
+        """
+        __init__ errors events hot names ota find steps
+        flash/nvs flash/otadata flash/image flash/slot flash/resume
+        net/tls net/http net/request net/download net/retry net/odd
+        boot/confirm
+        """,
+        "chip history words",
+    ),
+    "aio": ("aio net/nonblocking", ""),
+    "auth": ("net/auth", ""),
+    "chip": ("flash/chip", ""),
+    "ec": ("trust/ec", ""),
+    "encrypted": ("trust/decrypt trust/ecies trust/encrypted trust/gcm", "ec"),
+    "fleet": ("fleet/manifest fleet/poll", "history"),
+    "guard": ("boot/guard", "history"),
+    "history": ("boot/history boot/rollback boot/version", ""),
+    "p384": ("trust/p384", "signed"),
+    "partitions": ("flash/data", ""),
+    "pin": ("net/pin", ""),
+    "repl": ("repl", "history"),
+    "signed": ("trust/signature", "ec"),
+    "words": ("flash/words net/chain net/words usage", ""),
 }
 
-unwanted = options.without.split()
-for name in unwanted:
+options.defaults(slices=" ".join(SLICES))
+if options.without is not None:
+    raise ValueError("without: name what to take instead, slices=%r" % " ".join(SLICES))
+wanted = ["core"]
+for name in options.slices.split():
     if name not in SLICES:
-        raise ValueError("without: expected names of %s, got %r" % (sorted(SLICES), name))
-left_out = {module + ".py" for name in unwanted for module in SLICES[name]}
-if "encrypted" in unwanted and "sign" in unwanted:
-    left_out.add("trust/ec.py")
-files = []
-for folder in ("", "boot/", "fleet/", "flash/", "net/", "trust/"):
-    files += [folder + f for f in sorted(os.listdir("https_ota/" + folder)) if f.endswith(".py")]
+        raise ValueError("slices: expected names of %s, got %r" % (", ".join(SLICES), name))
+    wanted.append(name)
+for name in wanted:  # it grows meanwhile
+    wanted += [n for n in SLICES[name][1].split() if n not in wanted]
 
-package("https_ota", files=[f for f in files if f not in left_out])
+listed = [name + ".py" for modules, _ in SLICES.values() for name in modules.split()]
+there = [
+    os.path.relpath(os.path.join(folder, f), "https_ota").replace(os.sep, "/")
+    for folder, _, files in os.walk("https_ota")
+    for f in files
+    if f.endswith(".py")
+]
+if sorted(listed) != sorted(there):
+    odd = sorted(set(listed) ^ set(there)) or "one twice"
+    raise ValueError("lib/manifest.py: SLICES and the files in https_ota/ differ: %s" % odd)
+
+package(
+    "https_ota",
+    files=[m + ".py" for name in SLICES if name in wanted for m in SLICES[name][0].split()],
+)

@@ -10,7 +10,6 @@ import subprocess
 import fakeidf
 import freezing
 import pytest
-from board import make_board
 from fakeidf import BOARDS, PORT, ROOT, Idf, configure
 
 from https_ota_tools import partition
@@ -422,38 +421,33 @@ def test_flash_monitor_and_size(tmp_path):
 # Slices
 
 
-def frozen_without(tmp_path, names):
+def frozen_with(tmp_path, options):
+    tmp_path.mkdir(exist_ok=True)
     manifest = tmp_path / "manifest.py"
-    manifest.write_text(f'include("{ROOT / "lib" / "manifest.py"}", without={names!r})\n')
+    manifest.write_text(f'include("{ROOT / "lib" / "manifest.py"}", {options})\n')
     return freezing.freeze(
         tmp_path / "build", manifest, "rv32imc", "ESP32_GENERIC_C3_OTA", tmp_path
     )
 
 
-def test_slices_can_be_left_out(tmp_path):
-    small = frozen_without(tmp_path, "aio data digest encrypted pin release repl sign trial")
-    gone = {
-        *("aio", "repl", "net/nonblocking", "net/auth", "net/pin", "flash/data", "boot/guard"),
-        *("fleet/manifest", "fleet/poll", "trust/decrypt", "trust/ec", "trust/ecies"),
-        *("trust/encrypted", "trust/gcm", "trust/p384", "trust/signature"),
-    }
-    assert set(small.names) == MODULES - {f"https_ota/{name}.py" for name in gone}
-    # The README's figure.
-    assert 65_000 < small.size < 75_000
+def test_slices_are_added_to_the_core(tmp_path):
+    core = set(frozen_with(tmp_path / "core", "slices=''").names)
+    two = set(frozen_with(tmp_path / "two", "slices='p384 aio'").names)
+    assert "https_ota/ota.py" in core
+    more = {"aio", "net/nonblocking", "trust/ec", "trust/p384", "trust/signature"}
+    assert two - core == {f"https_ota/{name}.py" for name in more}
+    assert core < two < MODULES
+    assert set(frozen_with(tmp_path / "all", "opt=None").names) == MODULES
 
 
-def test_what_is_left_needs_nothing_that_is_gone(tmp_path, root, www, nginx):
-    """A plain update with the modules of the smallest build alone, before the frozen ones on the path."""
-    board = make_board(tmp_path, root, "sim")
-    small = frozen_without(tmp_path, "aio data digest encrypted pin release repl sign trial")
-    block = "import sys\n" + "".join(
-        f"sys.modules[{name.removesuffix('.py').replace('/', '.')!r}] = None\n"
-        for name in sorted(MODULES - set(small.names))
-    )
-    board.run(block + board.code(nginx.url("app.bin")))
-    assert board.running().version == "2.0.0"
-
-
-def test_slices_that_do_not_exist(tmp_path):
-    with pytest.raises(AssertionError, match="without: expected names of"):
-        frozen_without(tmp_path, "crypt")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("slices='aio crypt'", "slices: expected names of core, .*, got 'crypt'"),
+        ("slices='release'", "slices: .* fleet, .* got 'release'"),
+        ("without='aio'", "without: name what to take instead"),
+    ],
+)
+def test_slices_that_do_not_exist(tmp_path, options, said):
+    with pytest.raises(AssertionError, match=said):
+        frozen_with(tmp_path, options)

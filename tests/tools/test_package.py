@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import mip_package
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,9 @@ def test_option_table_is_the_signature():
 
 
 def test_package_json_lists_the_package():
-    package = json.loads((ROOT / "package.json").read_text())
+    text = mip_package.listing(mip_package.manifest()["files"], "lib/")
+    assert (ROOT / "package.json").read_text() == text, "run `make package`"
+    package = json.loads(text)
     assert package["urls"] == [[f"https_ota/{name}", f"lib/https_ota/{name}"] for name in MODULES]
 
 
