@@ -7,18 +7,10 @@ metadata(
 )
 
 # A build takes all slices, or the core and those it names: include("path/to/https_ota/lib/manifest.py", slices="signed fleet").
-# Each slice: its modules, and the slices that it can't do without. This table alone says where a module belongs; package.json,
-# what mip installs and the tests are made from it. A new module needs a place here.
+# Each slice: its modules, and the slices that it can't do without. What none of them has is the core. This table alone says
+# where a module belongs: package.json, what mip installs and the tests are made from it.
 SLICES = {
-    "core": (
-        """
-        __init__ errors events hot names ota find steps
-        flash/nvs flash/otadata flash/image flash/slot flash/resume
-        net/tls net/http net/request net/download net/retry net/odd
-        boot/confirm
-        """,
-        "chip history words",
-    ),
+    "core": ("", "chip history words"),
     "aio": ("aio net/nonblocking", ""),
     "auth": ("net/auth", ""),
     "chip": ("flash/chip", ""),
@@ -46,18 +38,14 @@ for name in options.slices.split():
 for name in wanted:  # it grows meanwhile
     wanted += [n for n in SLICES[name][1].split() if n not in wanted]
 
-listed = [name + ".py" for modules, _ in SLICES.values() for name in modules.split()]
-there = [
+HOME = {m + ".py": name for name in SLICES for m in SLICES[name][0].split()}
+there = sorted(
     os.path.relpath(os.path.join(folder, f), "https_ota").replace(os.sep, "/")
     for folder, _, files in os.walk("https_ota")
     for f in files
     if f.endswith(".py")
-]
-if sorted(listed) != sorted(there):
-    odd = sorted(set(listed) ^ set(there)) or "one twice"
-    raise ValueError("lib/manifest.py: SLICES and the files in https_ota/ differ: %s" % odd)
-
-package(
-    "https_ota",
-    files=[m + ".py" for name in SLICES if name in wanted for m in SLICES[name][0].split()],
 )
+if not set(HOME) <= set(there):
+    raise ValueError("SLICES has what is not there: %s" % sorted(set(HOME) - set(there)))
+
+package("https_ota", files=[f for f in there if HOME.get(f, "core") in wanted])

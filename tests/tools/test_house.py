@@ -16,8 +16,10 @@ TREES = {
     p.relative_to(LIB).with_suffix("").as_posix().replace("/", "."): ast.parse(p.read_text())
     for p in sorted(LIB.rglob("*.py"))
 }
-SLICES = mip_package.manifest()["SLICES"]
-HOME = {m.replace("/", "."): s for s, (modules, _) in SLICES.items() for m in modules.split()}
+HOME = dict.fromkeys(TREES, "core") | {
+    name.removesuffix(".py").replace("/", "."): slice_
+    for name, slice_ in mip_package.manifest()["HOME"].items()
+}
 MAX_LINES = 350
 
 # The higher, the more it may import. What is called like no room is on the ground; __init__ only passes names on.
@@ -41,14 +43,14 @@ OTHERS = {"_io_queue"}
 STILL: dict[str, dict[str, str]] = {
     "up": {
         "errors": "net.words",
-        "flash.data": "net.download net.words ota steps trust.decrypt trust.signature",
+        "flash.data": "net.download net.words steps trust.decrypt trust.signature",
         "flash.resume": "net.http",
         "flash.slot": "boot.history trust.signature",
         "flash.words": "net.words steps",
         "net.download": "steps",
         "net.http": "steps",
         "net.nonblocking": "steps",
-        "trust.encrypted": "net.tls net.words",
+        "trust.encrypted": "net.words",
         "trust.signature": "steps",
         "usage": "repl",
     },
