@@ -65,17 +65,14 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
 
-bench: setup ## the RAM and size table of the README
+bench: setup ## memory, sizes and times into tests/bench/README.md
 	@$(PY) tests/bench/ram.py
 
-bench-crypto: setup ## the table of signatures and decryption
+bench-crypto: setup ## what signatures and decryption take, likewise
 	@$(PY) tests/bench/crypto.py
 
-zoo: setup ## the table of servers of the README
+zoo: setup ## the servers that updates come from, likewise
 	@$(PY) tests/bench/zoo.py
-
-frozen: setup ## what the package takes of a board's flash
-	@$(PY) tests/bench/frozen.py
 
 ARCHES ?= xtensawin rv32imc py
 package: $(MPY_CROSS) ## package.json, and build/mip/ to install from with mip (ARCHES="xtensawin rv32imc py")
@@ -89,4 +86,4 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo frozen package soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo package soak clean sim-serial test-device

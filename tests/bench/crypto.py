@@ -1,4 +1,4 @@
-"""The README's table of what signatures and decryption cost: `make bench-crypto`. Prints Markdown.
+"""The table of what signatures and decryption cost: `make bench-crypto` writes it into README.md.
 
 Times and instructions are those of the 32-bit SIM board on this computer, good for comparing one row with another;
 instructions are counted by valgrind. Memory is the chip's: the smallest heap that does it, less the one that only loads.
@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import encfiles  # noqa: E402  they are found only now
 import images  # noqa: E402
 import keyfiles  # noqa: E402
+import report  # noqa: E402
 import simflash  # noqa: E402
 from board import Board  # noqa: E402
 from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: E402
@@ -133,14 +134,17 @@ def main() -> None:
             cases.append((what, flash, code))
         cases.append(("decrypt and authenticate 1 MiB (AES-256-GCM)", flash, DECRYPT))
         cases.append(("for comparison: SHA-256 of 1 MiB", flash, SHA256))
-        print("| what | time | instructions | heap needed |\n|---|---|---|---|")
+        rows = []
         for what, content, code in cases:
             board.flash.write_bytes(content)
             took = statistics.median(int(board.run(code + TIME)) for _ in range(3)) / 1000
             count = instructions(board, code) if shutil.which("valgrind") else 0
             heap = smallest_heap(board, code + "run(1)") - smallest_heap(board, code)
             counted = f"{count / 1e6:.1f} M" if count else "no valgrind here"
-            print(f"| {what} | {took:.1f} ms | {counted} | {heap} KiB |")
+            rows.append([what, f"{took:.1f} ms", counted, f"{heap} KiB"])
+        report.write(
+            "bench-crypto", report.table(["what", "time", "instructions", "heap needed"], rows)
+        )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""The README's table of memory and time: `make bench`. Prints Markdown."""
+"""The tables of memory, sizes and time: `make bench` writes them into README.md."""
 
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "firmware")]
 
-import certs  # noqa: E402  they are found only now
+import budgets  # noqa: E402  they are found only now
+import certs  # noqa: E402
 import images  # noqa: E402
 import latency  # noqa: E402
+import mip_package  # noqa: E402
+import report  # noqa: E402
 import servers  # noqa: E402
 import simflash  # noqa: E402
 from board import Board  # noqa: E402
 
-LIB = ROOT / "lib" / "https_ota"
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 SIZE = 1_000_000
 
 # One that is broken off goes first, so that what is measured is the update and not the loading of modules.
@@ -83,33 +83,6 @@ import https_ota
 https_ota.update({url!r}, cadata=open("ca.der", "rb").read())
 print(time.ticks_diff(time.ticks_us(), start))
 """
-IMPORT = """
-import gc, esp32, machine, tls, socket
-gc.collect()
-before = gc.mem_alloc()
-import https_ota
-gc.collect()
-boot = gc.mem_alloc() - before
-import https_ota.ota, https_ota.net.download, https_ota.net.tls, https_ota.flash.chip
-gc.collect()
-print(https_ota.__file__, boot, gc.mem_alloc() - before)
-"""
-
-
-def mpy_bytes(arch: str, folder: Path) -> dict[str, int]:
-    """Compile the package; return the size of each module."""
-    target = folder / arch / "https_ota"
-    target.mkdir(parents=True)
-    sizes = {}
-    for source in sorted(LIB.rglob("*.py")):
-        name = source.relative_to(LIB).with_suffix("")
-        out = target / name.with_suffix(".mpy")
-        out.parent.mkdir(exist_ok=True)
-        subprocess.run(
-            [MPY_CROSS, f"-march={arch}", "-s", source.name, "-o", out, source], check=True
-        )
-        sizes[str(name)] = out.stat().st_size
-    return sizes
 
 
 def main() -> None:
@@ -135,7 +108,6 @@ def main() -> None:
         with servers.Nginx(www) as plain, servers.Nginx(www, root.server()) as server:
             url = server.url("app.bin")
             session, _, left = measure("sim", plain.url("app.bin"), "insecure=True")
-            rows.append(("heap kept by an `OTA` in progress, without TLS", f"{session} B"))
             for build, limit in (("sim", 16384), ("sim-tls4k", 4096)):
                 kept, _, _ = measure(build, url, trusted)
                 # The SIM board's NVS is written in Python; a chip's allocates nothing here.
@@ -169,25 +141,29 @@ def main() -> None:
                     f"{ratio:.2f}",
                 )
             )
-        arches = {arch: mpy_bytes(arch, work) for arch in ("xtensawin", "rv32imc", "x86")}
-        for arch in ("xtensawin", "rv32imc"):
-            rows.append((f"all modules as .mpy, {arch}", f"{sum(arches[arch].values())} B"))
-        at_boot = sum(arches["xtensawin"][name] for name in ("__init__", "confirm", "otadata"))
-        rows.append(
-            ("of these, loaded at every boot (`__init__`, `confirm`, `otadata`)", f"{at_boot} B")
+    figures = budgets.ram()
+    sizes = {arch: budgets.mpy_sizes(arch) for arch in ("xtensawin", "rv32imc")}
+    figures |= budgets.mpy(sizes["xtensawin"]) | budgets.frozen()
+    held = [
+        [what, f"{figure:,}", f"{budgets.BUDGETS[what]:,}"] for what, figure in figures.items()
+    ]
+    slices = mip_package.manifest()["SLICES"]
+    home = mip_package.manifest()["HOME"]
+    per_slice = []
+    for name in slices:
+        modules = [m for m in sizes["xtensawin"] if home.get(f"{m}.py", "core") == name]
+        total = [f"{sum(sizes[arch][m] for m in modules):,}" for arch in sizes]
+        listed = ", ".join(f"{m} {sizes['xtensawin'][m]}" for m in modules)
+        per_slice.append([name, *total, slices[name][1], listed])
+    heads = ["slice", *sizes, "needs", "its modules (xtensawin)"]
+    text = "\n".join(
+        (
+            report.table(["bytes", "figure", "budget"], held),
+            report.table(["what", "figure"], [list(row) for row in rows]),
+            report.table(heads, per_slice),
         )
-        path, boot, full = board("sim").run(IMPORT, MICROPYPATH=f"{work / 'x86'}:.frozen").split()
-        assert path.endswith(".mpy"), path
-        rows.append(("RAM when imported from .mpy files: at boot", f"{boot} B"))
-        rows.append(("RAM when imported from .mpy files: all that an update loads", f"{full} B"))
-        path, boot, full = board("sim").run(IMPORT).split()
-        rows.append(("RAM when frozen: at boot", f"{boot} B"))
-        rows.append(("RAM when frozen: all that an update loads", f"{full} B"))
-    print("| what | figure |\n|---|---|")
-    for what, figure in rows:
-        print(f"| {what} | {figure} |")
-    print("\nmodules (xtensawin .mpy bytes): ", end="")
-    print(", ".join(f"{name} {size}" for name, size in arches["xtensawin"].items()))
+    )
+    report.write("bench", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's table of servers that updates come from: `make zoo`. Prints Markdown."""
+"""The table of servers that updates come from: `make zoo` writes it into README.md."""
 
 import sys
 import tempfile
@@ -9,6 +9,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import certs  # noqa: E402  they are found only now
 import images  # noqa: E402
+import report  # noqa: E402
 import zoo  # noqa: E402
 
 from https_ota_tools import probe, web  # noqa: E402
@@ -47,9 +48,7 @@ def main() -> None:
         rows = [row(entry, folder, chains) for entry in zoo.ZOO]
     kinds = " / ".join({"rsa": "RSA", "ec": "ECDSA"}[kind] for kind in zoo.KINDS)
     heads = ["server", *FACTS, *(f"{mode}, {kinds}" for mode in zoo.MODES)]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for cells in rows:
-        print(f"| {' | '.join(cells)} |")
+    report.write("zoo", report.table(heads, rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""What the package may take: the only place where these numbers stand. A budget is only ever lowered.
+
+tests/tools/test_budgets.py holds each, and asks for a lower one when a tenth of it is free; `make bench` shows them beside
+the figures. Memory is counted on the 32-bit SIM board, whose objects have the chip's sizes.
+"""
+
+import tempfile
+from pathlib import Path
+
+import certs
+import fakeidf
+import freezing
+import images
+import mip_package
+import servers
+import simflash
+from board import Board
+
+ROOT = Path(__file__).resolve().parents[2]
+MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
+
+MPY_UPDATE = "RAM that a verified update loads from .mpy files and keeps"
+MPY_BOOT = "RAM at boot (`import https_ota`), from .mpy files"
+FROZEN_UPDATE = "RAM of all that a verified update loads, frozen"
+FROZEN_BOOT = "RAM at boot, frozen"
+SESSION = "RAM of a session in progress, from a file"
+CORE_MPY = "the core as .mpy, xtensawin"
+ALL_MPY = "all slices as .mpy, xtensawin"
+FROZEN_XTENSA = "flash that the frozen package takes, xtensawin"
+FROZEN_RISCV = "flash that the frozen package takes, rv32imc"
+
+BUDGETS = {
+    MPY_UPDATE: 59_500,
+    MPY_BOOT: 2_400,
+    FROZEN_UPDATE: 13_500,
+    FROZEN_BOOT: 1_100,
+    SESSION: 7_900,
+    CORE_MPY: 71_000,
+    ALL_MPY: 117_300,
+    FROZEN_XTENSA: 119_800,
+    FROZEN_RISCV: 119_000,
+}
+
+UPDATE = """
+import gc, esp32, machine, tls, socket
+ca = open("ca.pem").read()
+gc.collect()
+start = gc.mem_alloc()
+import https_ota
+gc.collect()
+boot = gc.mem_alloc() - start
+assert https_ota.update({url!r}, cadata=ca)
+gc.collect()
+print(https_ota.__file__, boot, gc.mem_alloc() - start)
+import sys
+print(*sorted(n for n in sys.modules if n.startswith("https_ota")))
+"""
+# The modules alone: the SIM board's NVS keeps memory where a chip's does not.
+LOAD = """
+import gc, esp32, machine, tls, socket
+gc.collect()
+start = gc.mem_alloc()
+import https_ota
+gc.collect()
+boot = gc.mem_alloc() - start
+for name in {names!r}:
+    __import__(name)
+gc.collect()
+print(boot, gc.mem_alloc() - start)
+"""
+# One that is broken off goes first: what counts is the session, not the loading of modules.
+FILE = """
+import gc, https_ota
+def kept():
+    ota = https_ota.OTA(open("app.bin", "rb"), resume=False)
+    ota.begin()
+    for _ in range(4):
+        ota.perform()
+    gc.collect()
+    used = gc.mem_alloc()
+    ota.abort()
+    return used
+kept()
+gc.collect()
+start = gc.mem_alloc()
+print(kept() - start)
+"""
+# One board for each architecture; what is frozen is the same on the others.
+BOARDS = {FROZEN_XTENSA: "ESP32_GENERIC_OTA", FROZEN_RISCV: "ESP32_GENERIC_C3_OTA"}
+
+
+def ram() -> dict[str, int]:
+    """Memory: an update over TLS with the package in .mpy files, and frozen; a session from a file."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        root = certs.root()
+        (work / "www").mkdir()
+        image = images.app_image(size=400_000, version="2.0.0", seed=3)
+        (work / "www" / "app.bin").write_bytes(image)
+        (work / "app.bin").write_bytes(image)
+        (work / "ca.pem").write_bytes(root.pem)
+        mip_package.compile_into(work / "lib", "x86", MPY_CROSS)
+
+        def run(code: str, **env: str) -> list[str]:
+            return Board(simflash.make_flash(work / "flash.bin")).run(code, **env).split()
+
+        with servers.Nginx(work / "www", root.server()) as server:
+            code = UPDATE.format(url=server.url("app.bin"))
+            path, boot, update, *names = run(code, MICROPYPATH=f"{work / 'lib'}:.frozen")
+        assert path.endswith(".mpy"), path
+        frozen_boot, frozen_update = run(LOAD.format(names=names))
+        return {
+            MPY_UPDATE: int(update),
+            MPY_BOOT: int(boot),
+            FROZEN_UPDATE: int(frozen_update),
+            FROZEN_BOOT: int(frozen_boot),
+            SESSION: int(run(FILE)[0]),
+        }
+
+
+def mpy_sizes(arch: str) -> dict[str, int]:
+    """The size of each module's .mpy file."""
+    with tempfile.TemporaryDirectory() as name:
+        mip_package.compile_into(Path(name), arch, MPY_CROSS)
+        package = Path(name) / "https_ota"
+        return {
+            p.relative_to(package).with_suffix("").as_posix(): p.stat().st_size
+            for p in sorted(package.rglob("*.mpy"))
+        }
+
+
+def mpy(sizes: dict[str, int]) -> dict[str, int]:
+    """Bytes of the core and of all slices."""
+    core = mip_package.manifest("")["files"]
+    return {
+        CORE_MPY: sum(sizes[name.removesuffix(".py")] for name in core),
+        ALL_MPY: sum(sizes.values()),
+    }
+
+
+def frozen() -> dict[str, int]:
+    """Freeze a board's manifest and upstream's; the package is the difference."""
+    found = {}
+    for what, board in BOARDS.items():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            seen = fakeidf.configure(folder, board)
+            arch = freezing.ARCH[seen["IDF_TARGET"]]
+            gen_dir = Path(seen["MICROPY_MANIFEST_GEN_DIR"])
+            manifests = Path(seen["MICROPY_FROZEN_MANIFEST"]), fakeidf.PORT / "boards/manifest.py"
+            full, bare = (
+                freezing.freeze(folder / str(i), manifest, arch, board, gen_dir).size
+                for i, manifest in enumerate(manifests)
+            )
+        found[what] = full - bare
+    return found
