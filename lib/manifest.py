@@ -24,7 +24,7 @@ SLICES = {
     "pin": ("net/pin", ""),
     "repl": ("repl", "history"),
     "signed": ("trust/signature", "ec"),
-    "words": ("flash/words net/chain net/words usage", ""),
+    "words": ("flash/words net/chain net/words words", ""),
 }
 
 options.defaults(slices=" ".join(SLICES))

@@ -1,10 +1,13 @@
-# What can go wrong, in one place. The README's error table is compared with this class by a test.
+# Error codes: the one exception of this package, and what raising and showing it needs.
+#
+# A detail is short: what came, what was expected. What to do stands once per code in words.py. The table of errors in the
+# manual is compared with both by a test.
 
 import gc
 
 
 class OTAError(Exception):
-    """An update can't go on. `code` is one of the constants below; `detail` says what was expected, what came, what to do."""
+    """An update can't go on. `code` is one of the constants below; `detail` says what was expected, and what came."""
 
     # Use of the package and of the board.
     STATE = 1  # a method was called out of order
@@ -72,19 +75,56 @@ class OTAError(Exception):
     def __repr__(self):
         return "OTAError: " + str(self)
 
+    # In the second line what to do, where that slice is there and memory allows.
     def __str__(self):
         for name in dir(OTAError):
             if name[0] != "_" and getattr(OTAError, name) == self.code:
-                return name + ": " + self.detail
+                text = name + ": " + self.detail
+                try:
+                    from .words import advice
+
+                    text += "\n" + advice(name)
+                except (ImportError, MemoryError):
+                    pass
+                return text
         return self.detail
+
+
+def memory():
+    """How much memory is free, in words."""
+    gc.collect()
+    text = "the heap has %d bytes free" % gc.mem_free()
+    try:
+        import esp32
+
+        # TLS takes its memory from there.
+        heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
+        text += ", ESP-IDF %d, the largest block %d" % (
+            sum(h[1] for h in heaps),
+            max(h[2] for h in heaps),
+        )
+    except AttributeError:
+        pass
+    return text
 
 
 def no_memory():
     """The OTAError for a MemoryError, once what could be given up was given up."""
-    gc.collect()
     try:
-        from .net.words import memory
-
-        return OTAError(OTAError.MEMORY, "not enough memory for an update; " + memory())
+        return OTAError(OTAError.MEMORY, memory())
     except MemoryError:
-        return OTAError(OTAError.MEMORY, "%d bytes of heap are free" % gc.mem_free())
+        return OTAError(OTAError.MEMORY, "")
+
+
+def refuse(option, expected, value):
+    """Raise TypeError for a value that an option can't have, ValueError for a number and None."""
+    kind = ValueError if value is None or isinstance(value, (int, float)) else TypeError
+    raise kind("%s: expected %s, got %r" % (option, expected, value))
+
+
+def as_text(buf, n):
+    """buf[:n] as printable ASCII, '.' for other bytes; '' when that is mostly not text."""
+    text = "".join(
+        chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n])
+    )
+    return "" if text.count(".") > n // 4 else " ".join(text.split())

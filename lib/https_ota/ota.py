@@ -7,7 +7,7 @@ from micropython import const
 
 from .boot.confirm import keep_floor
 from .der import digest32
-from .errors import OTAError, no_memory
+from .errors import OTAError, no_memory, refuse
 from .find import NOTHING, THERE, find
 from .hot import equal, sums
 from .flash.image import HEAD_SIZE, SplitHash
@@ -109,40 +109,44 @@ class OTA:
                 () if check is None else check if isinstance(check, (list, tuple)) else (check,)
             )
             # What would be found out late, or not in these words.
-            for name, value, fits in (
-                ("check", check, all(callable(c) for c in self._checks)),
-                ("event", event, not event or callable(event)),
-                ("progress", progress, not progress or callable(progress)),
-                ("size", size, not size or (isinstance(size, int) and size > 0)),
-                ("partition", partition, partition is None or isinstance(partition, str)),
-                ("staging", staging, staging in (None, True) or isinstance(staging, str)),
-                ("buffer", buffer, not isinstance(buffer, (int, float, str, bytes, list, tuple))),
-                ("wlan", wlan, wlan is None or hasattr(wlan, "config")),
-                ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
+            for name, expected, value, fits in (
+                ("check", "a function", check, all(callable(c) for c in self._checks)),
+                ("event", "a function", event, not event or callable(event)),
+                ("progress", "a function", progress, not progress or callable(progress)),
+                ("size", "bytes", size, not size or (isinstance(size, int) and size > 0)),
+                (
+                    "partition",
+                    "a label",
+                    partition,
+                    partition is None or isinstance(partition, str),
+                ),
+                (
+                    "staging",
+                    "a label or True",
+                    staging,
+                    staging in (None, True) or isinstance(staging, str),
+                ),
+                (
+                    "buffer",
+                    "a bytearray",
+                    buffer,
+                    not isinstance(buffer, (int, float, str, bytes, list, tuple)),
+                ),
+                ("wlan", "a WLAN", wlan, wlan is None or hasattr(wlan, "config")),
+                ("wdt", "a WDT", wdt, not wdt or hasattr(wdt, "feed")),
             ):
                 if not fits:
-                    from .usage import refuse
-
-                    refuse(name, value)
+                    refuse(name, expected, value)
             self._feed = wdt.feed if wdt else None
             if hasattr(url, "readinto"):
                 if http:
-                    from .usage import check_options
-
-                    check_options(http)
                     raise TypeError("%s: only for a URL" % ", ".join(http))
                 self._source = url
                 self._download = None
             else:
                 from .net.download import Download
 
-                try:
-                    self._source = self._download = Download(url, **http)
-                except TypeError:
-                    from .usage import check_options
-
-                    check_options(http)
-                    raise
+                self._source = self._download = Download(url, **http)
                 self._download.feed = self._feed
                 self._download.event = event
                 self._download.content_checked = bool(size and sha256) and decrypt is None
@@ -528,7 +532,7 @@ class OTA:
         if info is None:
             from .flash.words import wrong_file
 
-            raise wrong_file(head, self._fill, self._source, self._crypt is not None)
+            raise wrong_file(head, self._fill, self._crypt is not None)
         total = self._download.total if self._download else None
         if self._crypt:
             total = self._crypt.size_of(total)

@@ -54,11 +54,11 @@ class Board:
         return done.stdout
 
     def fail(self, code: str, **env: str) -> str:
-        """Run code that must raise; return the last line of the traceback."""
+        """Run code that must raise; return the line of the traceback that names the error."""
         done = self.start(code, **env)
         if done.returncode != 1:
             raise AssertionError(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stderr.rstrip().rpartition("\n")[2]
+        return message(done.stderr)
 
     def update(self, url: str, **options: object) -> str:
         """Install from a URL, with the CA in ca.pem beside the flash file unless cadata is given."""
@@ -103,6 +103,12 @@ class Board:
                 f"print(asyncio.run(https_ota.aio.update({url!r}{given})))"
             )
         return f"import https_ota\nprint(https_ota.update({url!r}{given}))"
+
+
+def message(traceback: str) -> str:
+    """The line that names the error, without the advice that may follow in another."""
+    lines = traceback.rstrip().split("\n")
+    return lines[-2] if lines[-2:][0].startswith("OTAError: ") else lines[-1]
 
 
 def make_board(folder, root, build):

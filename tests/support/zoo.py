@@ -14,7 +14,7 @@ from typing import NamedTuple
 import certs
 import simflash
 from aiohttp import web
-from board import PENDING_VERIFY, Board
+from board import PENDING_VERIFY, Board, message
 from s3 import S3
 from servers import DEADLINE_S, HOST, Nginx, OpenSSLServer, ProcessServer, Server, tls_1_2
 
@@ -262,7 +262,7 @@ def update(board: Board, url: str, image: bytes, ca: certs.Identity, **options: 
     )
     if done.returncode:
         assert board.boots_from() == before, "the boot selection changed"
-        return done.stderr.rstrip().rpartition("\n")[2]
+        return message(done.stderr)
     slot = next(p for p in simflash.table() if p.name == "ota_1")
     assert board.flash.read_bytes()[slot.offset :][: len(image)] == image
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)

@@ -1,6 +1,7 @@
 # errors.py: one exception, many codes.
 
-from https_ota.errors import OTAError
+from fakenet import raises
+from https_ota.errors import OTAError, as_text, no_memory, refuse
 
 
 def codes():
@@ -21,10 +22,79 @@ def test_code_and_detail():
     assert e.args == (OTAError.CHIP, "the image is for ESP32-S3")
 
 
-def test_text_names_the_code():
+def without_words(function, e):
+    """What function(e) returns where there is no slice with advice."""
+    import builtins
+    import sys
+
+    def absent(name, *rest):
+        if name == "words":
+            raise ImportError(name)
+        return find(name, *rest)
+
+    sys.modules.pop("https_ota.words", None)
+    find = __import__
+    builtins.__import__ = absent
+    try:
+        return function(e)
+    finally:
+        builtins.__import__ = find
+
+
+def test_text_names_the_code_and_then_what_to_do():
+    from https_ota.words import advice
+
     for name, code in codes().items():
-        assert str(OTAError(code, "why")) == name + ": why"
-        assert repr(OTAError(code, "why")) == "OTAError: " + name + ": why"
+        first, second = str(OTAError(code, "why")).split("\n")
+        assert first == name + ": why"
+        assert second == advice(name) and second[-1] == "." and len(second) > 15
+        assert repr(OTAError(code, "why")) == "OTAError: %s: why\n%s" % (name, second)
+
+
+def test_text_without_advice():
+    for name, code in codes().items():
+        e = OTAError(code, "why")
+        assert without_words(str, e) == name + ": why"
+        assert without_words(repr, e) == "OTAError: " + name + ": why"
+
+
+def test_text_without_memory_for_advice():
+    import builtins
+
+    def full(*args):
+        raise MemoryError
+
+    find = __import__
+    builtins.__import__ = full
+    try:
+        assert str(OTAError(OTAError.MEMORY, "why")) == "MEMORY: why"
+    finally:
+        builtins.__import__ = find
+
+
+def test_no_memory_tells_how_much_there_is():
+    e = no_memory()
+    assert e.code == OTAError.MEMORY
+    words = e.detail.replace(",", "").split()
+    figures = [int(word) for word in words if word.isdigit()]
+    assert len(figures) == 3 and figures[1] >= figures[2] > 0, e.detail
+
+
+def test_a_wrong_value_is_refused_by_name():
+    for value, kind in ((None, ValueError), (5, ValueError), (1.5, ValueError), ("x", TypeError)):
+        e = raises(kind, refuse, "size", "bytes", value)
+        assert e.args[0] == "size: expected bytes, got %r" % (value,)
+
+
+def test_text_is_shown_and_noise_is_not():
+    for data, text in (
+        (b"ab\r\n  c\td", "ab c d"),
+        (b"abcd\0", "abcd."),
+        (b"ab\0\xff", ""),
+        (b"", ""),
+    ):
+        assert as_text(data, len(data)) == text
+    assert as_text(bytearray(b"abcdef"), 3) == "abc"
 
 
 def test_text_of_a_code_without_name():

@@ -138,7 +138,7 @@ def test_no_memory():
     for number in (ENOMEM, 12, -32512, -17168, -10368):
         e = failed(number)
         assert e.code == OTAError.MEMORY, number
-        assert "heap" in e.detail and "40000" in e.detail
+        assert "heap" in e.detail and "40000" in str(e)
 
 
 def measured(result):

@@ -130,7 +130,7 @@ def test_what_stands_in_does_its_work():
         assert events.WRITE_FLASH == 6
         assert callable(aio.update)
         raises(TypeError, update)
-        assert raises(TypeError, OTA, "https://h/", cafile="x").args[0].startswith("no option")
+        assert "'cafile'" in raises(TypeError, OTA, "https://h/", cafile="x").args[0]
         package.aio.something = 5
         assert sys.modules["https_ota.aio"].something == 5
         # Once it is there it is the real thing.

@@ -1,4 +1,4 @@
-# What people use at the REPL: status(), install(), help(), and the words for a misspelt option.
+# What people use at the REPL: status(), install(), help().
 
 import io
 import os
@@ -94,36 +94,14 @@ def wrong(url="https://localhost/", **options):
     return str(raises(TypeError, lambda: https_ota.OTA(url, **options)))
 
 
-def test_a_misspelt_option_is_told_what_was_meant():
-    for name, meant in (
-        ("ca", "cadata"),
-        ("cdata", "cadata"),
-        ("CADATA", None),
-        ("insecur", "insecure"),
-        ("timeout", "timeout_s"),
-        ("header", "headers"),
-        ("requestsize", "request_size"),
-        ("max_http_request_size", "request_size"),
-        ("sha", "sha256"),
-        ("shah256", "sha256"),
-        ("trusted_key", "trusted_keys"),
-        ("colour", None),
-    ):
-        text = wrong(**{name: 1})
-        assert name in text
-        if meant:
-            assert "did you mean %s=?" % meant in text, text
-        else:
-            assert "there are sha256" in text, text
-
-
-def test_a_right_name_with_a_wrong_value_is_another_error():
-    assert "no option" not in wrong(timeout_s="soon")
+def test_an_unknown_option_is_named():
+    for name in ("ca", "CADATA", "timeout", "colour"):
+        assert "'%s'" % name in wrong(**{name: 1})
 
 
 def test_options_for_a_url_are_none_for_a_stream():
-    assert "timeout_s: only for a URL" in wrong(io.BytesIO(b""), timeout_s=5)
-    assert "did you mean wlan=?" in wrong(io.BytesIO(b""), wlann=None)
+    for name in ("timeout_s", "colour"):
+        assert name + ": only for a URL" in wrong(io.BytesIO(b""), **{name: 5})
 
 
 def test_help_names_every_function_there_is():

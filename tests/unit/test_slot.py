@@ -73,20 +73,19 @@ def test_board_without_ota_slots():
 
 def test_board_without_otadata():
     simboot.table.remove(partition()._entry)
-    assert "has no otadata" in fails(OTAError.NO_SLOT, Slot)
+    assert "no otadata" in fails(OTAError.NO_SLOT, Slot)
 
 
 def test_running_slot_is_not_written():
     # ESP-IDF calls the only slot the next one, even when it runs.
     simboot.table.remove(Partition("ota_1")._entry)
     assert Partition(Partition.RUNNING).get_next_update().info()[4] == "ota_0"
-    detail = fails(OTAError.NO_SLOT, Slot)
-    assert "ota_0, which runs, is the only OTA slot, and needs another beside it" in detail
+    assert "no OTA slot beside ota_0, which runs" in fails(OTAError.NO_SLOT, Slot)
 
 
 def test_firmware_on_trial_installs_nothing():
     record(0, 1, PENDING_VERIFY)
-    assert "confirm()" in fails(OTAError.PENDING_VERIFY, Slot)
+    assert "on trial" in fails(OTAError.PENDING_VERIFY, Slot)
 
 
 def test_any_other_state_may_install():

@@ -12,6 +12,7 @@ import pytest
 import servers
 import simflash
 from board import ABORTED, PENDING_VERIFY, VALID, Board, make_board
+from board import message as board_message
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -505,7 +506,7 @@ def test_newer_only(board, www, nginx):
     ):
         (www / "app.bin").write_bytes(images.app_image(size=30_000, version=version, seed=seed))
         done = board.start(text)
-        last = (done.stdout + done.stderr).rstrip().rpartition("\n")[2] + "\n"
+        last = board_message(done.stdout + done.stderr) + "\n"
         assert last.startswith(said), last
     assert board.running().version == "1.0.1"
     assert board.running().state != ABORTED

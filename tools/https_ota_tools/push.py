@@ -65,7 +65,7 @@ if _update:
         _say("installed" if _info else "nothing")
     except https_ota.OTAError as e:
         _say("again " if e.code == https_ota.OTAError.FAILED_BEFORE else "refused ")
-        _say(str(e).replace("\\n", " "))
+        _say(str(e).replace("\\n", ". "))
     except Exception as e:
         if not isinstance(e, (ImportError, SyntaxError, AttributeError, NameError)) and "mpy" not in str(e):
             raise

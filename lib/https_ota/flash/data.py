@@ -6,7 +6,7 @@
 from esp32 import Partition
 from micropython import const
 
-from ..errors import OTAError, no_memory
+from ..errors import OTAError, no_memory, refuse
 from .image import SplitHash
 from .slot import SECTOR, Region, Slot
 
@@ -258,14 +258,12 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     from ..net.download import Download
     from ..hot import equal
 
-    for name, value, fits in (
-        ("size", size, not size or (isinstance(size, int) and size > 0)),
-        ("wdt", wdt, not wdt or hasattr(wdt, "feed")),
+    for name, expected, value, fits in (
+        ("size", "bytes", size, not size or (isinstance(size, int) and size > 0)),
+        ("wdt", "a WDT", wdt, not wdt or hasattr(wdt, "feed")),
     ):
         if not fits:
-            from ..usage import refuse
-
-            refuse(name, value)
+            refuse(name, expected, value)
     expected = None if sha256 is None else digest32(sha256, "sha256")
     wanted = size
     feed = wdt.feed if wdt else None

@@ -230,7 +230,7 @@ def _parse(data):
             raise ValueError
         return json.loads(data)
     except (ValueError, SyntaxError):
-        from ..net.words import as_text
+        from ..errors import as_text
 
         shown = as_text(data, min(len(data), 60))
         raise _bad("expected JSON, {...}, came %d bytes: %s", len(data), shown)

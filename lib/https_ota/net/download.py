@@ -6,7 +6,7 @@ from errno import ETIMEDOUT
 
 from micropython import const
 
-from ..errors import OTAError
+from ..errors import OTAError, refuse
 from .http import Connection, join_url, parse_url, tls_buffer
 from .request import build, check_headers, end
 from ..steps import Again
@@ -72,20 +72,28 @@ class Download:
         deadline_s=None,
     ):
         number = (int, float)
-        for name, value, fits in (
-            ("url", url, isinstance(url, str)),
-            ("headers", headers, not headers or hasattr(headers, "items")),
-            ("auth", auth, auth is None or isinstance(auth, (tuple, list))),
-            ("http_hook", http_hook, not http_hook or callable(http_hook)),
-            ("request_size", request_size, request_size is None or isinstance(request_size, int)),
-            ("timeout_s", timeout_s, isinstance(timeout_s, number)),
-            ("stall_s", stall_s, isinstance(stall_s, number)),
-            ("deadline_s", deadline_s, deadline_s is None or isinstance(deadline_s, number)),
+        for name, expected, value, fits in (
+            ("url", "https://host/path", url, isinstance(url, str)),
+            ("headers", "a dict", headers, not headers or hasattr(headers, "items")),
+            ("auth", "(name, password)", auth, auth is None or isinstance(auth, (tuple, list))),
+            ("http_hook", "a function", http_hook, not http_hook or callable(http_hook)),
+            (
+                "request_size",
+                "bytes",
+                request_size,
+                request_size is None or isinstance(request_size, int),
+            ),
+            ("timeout_s", "seconds", timeout_s, isinstance(timeout_s, number)),
+            ("stall_s", "seconds", stall_s, isinstance(stall_s, number)),
+            (
+                "deadline_s",
+                "seconds",
+                deadline_s,
+                deadline_s is None or isinstance(deadline_s, number),
+            ),
         ):
             if not fits:
-                from ..usage import refuse
-
-                refuse(name, value)
+                refuse(name, expected, value)
         if request_size and request_size < _MIN_REQUEST:
             raise ValueError(
                 "request_size: expected None, 0 or at least %d, got %r"

@@ -392,7 +392,7 @@ class Connection:
 
     def text(self, size=120):
         """The first bytes of the body as text for an error message; '' when it is not text."""
-        from .words import as_text
+        from ..errors import as_text
 
         try:
             buf = bytearray(size)
@@ -442,7 +442,7 @@ class Connection:
         line = self._line
         # "HTTP/1.x nnn"
         if n < 12 or not line.startswith(b"HTTP/1.") or line[8] != 32:
-            from .words import as_text
+            from ..errors import as_text
 
             if n >= 5 and line.startswith(b"HTTP/"):
                 what = "got version %s" % as_text(line[5:n], min(n - 5, 3))
@@ -689,7 +689,7 @@ class Connection:
             known = known and i < n and line[i] == end
             i += 1
         if value < 0 or not known:
-            from .words import as_text
+            from ..errors import as_text
 
             raise OTAError(
                 OTAError.HTTP_PROTOCOL,
@@ -727,7 +727,7 @@ class Connection:
         return n
 
     def _refuse(self, name, i, n, expected):
-        from .words import as_text
+        from ..errors import as_text
 
         raise OTAError(
             OTAError.HTTP_PROTOCOL,

@@ -4,7 +4,7 @@ import time
 
 from micropython import const
 
-from ..errors import OTAError
+from ..errors import OTAError, as_text, memory
 from .http import tls_buffer
 
 _NO_MEMORY = (
@@ -19,14 +19,6 @@ _RECORD_TOO_BIG = (
 )  # MBEDTLS_ERR_SSL_INVALID_RECORD, MBEDTLS_ERR_SSL_BAD_INPUT_DATA
 # No certificate in use today was signed before; a clock that says so was never set (the ESP32 starts in 2000).
 _OLDEST_YEAR = const(2024)
-
-
-def as_text(buf, n):
-    """buf[:n] as printable ASCII, '.' for other bytes; '' when that is mostly not text."""
-    text = "".join(
-        chr(c) if 32 <= c < 127 else " " if c in b"\r\n\t" else "." for c in bytes(buf[:n])
-    )
-    return "" if text.count(".") > n // 4 else " ".join(text.split())
 
 
 def too_big(e):
@@ -258,28 +250,6 @@ def _certificate_error(text, host):
     return OTAError(
         OTAError.CERT_CA,
         "the certificate of %s was refused: %s" % (host, text.replace("\n", ", ")),
-    )
-
-
-def memory():
-    """How much memory there is, and what it takes."""
-    import gc
-
-    gc.collect()
-    text = "the MicroPython heap has %d bytes free" % gc.mem_free()
-    try:
-        import esp32
-
-        heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
-        text += ", ESP-IDF's %d in blocks of at most %d" % (
-            sum(h[1] for h in heaps),
-            max(h[2] for h in heaps),
-        )
-    except (ImportError, AttributeError):
-        pass
-    return (
-        text
-        + "; a connection needs about 40000 for a moment: update early after boot, with Bluetooth off"
     )
 
 

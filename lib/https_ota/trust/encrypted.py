@@ -168,7 +168,7 @@ def _key_error(header, other, scheme):
 
 
 def _describe(start):
-    from ..net.words import as_text
+    from ..errors import as_text
 
     text = as_text(start, min(len(start), 60))
     if not len(start):
