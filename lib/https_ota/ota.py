@@ -254,9 +254,9 @@ class OTA:
                     % (self._unit, self.region.size, self.slot)
                 )
             if self._trusted is not None:
-                from .trust.signature import key_digests
+                from .trust.signature import Signature
 
-                self._trusted = key_digests(self._trusted)
+                self._trusted = Signature(self._trusted)
             # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
             self._sector = bytearray(SECTOR) if self._buffer is None else self._buffer
             self._sector_view = view = memoryview(self._sector)
@@ -360,14 +360,14 @@ class OTA:
         if self._checker is not None:
             yield from self._read_back()
         if self._trusted is not None:
-            from .trust.signature import running_steps
-
             size = self._checker.pos if self._checker else self.info.size
             try:
-                self._trusted = yield from running_steps(self._trusted, self._sector, self._feed)
-                yield from self.region.signature_steps(
-                    self._trusted, self._sector, self._feed, size
-                )
+                for step in self._trusted.check(
+                    self.region.area, self._sector, size, self.is_firmware
+                ):
+                    if self._feed:
+                        self._feed()
+                    yield step
             except OTAError:
                 # It may have been there before, and selected.
                 self.region.area.spoil()

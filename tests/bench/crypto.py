@@ -31,13 +31,14 @@ MPY = ROOT / "build" / "sim" / "micropython"
 # Each takes n, how often it is done.
 VERIFY = """
 from esp32 import Partition
-from https_ota.trust.signature import verify, trusted_digests
+from https_ota.trust.signature import Signature
 part = Partition("ota_1")
-trusted = trusted_digests({digest!r})
+trusted = Signature({digest!r})
 buf = bytearray(4096)
 def run(n):
     for _ in range(n):
-        verify(part, trusted, buf)
+        for _ in trusted.check(part, buf, 0x180000):
+            pass
 """
 UNWRAP = """
 import https_ota

@@ -5,7 +5,8 @@ from binascii import unhexlify
 from hashlib import sha256
 
 from https_ota.trust import ec
-from https_ota.trust.ec import P256, P384
+from https_ota.trust.ec import P256
+from https_ota.trust.p384 import P384
 
 CURVES = (P256, P384)
 

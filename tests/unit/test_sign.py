@@ -1,4 +1,4 @@
-# sign.py without signatures: what trusted_keys= may be, and images whose segments lead nowhere.
+# trust/signature.py without signatures: what trusted_keys= may be, and images whose segments lead nowhere.
 # Signatures themselves: tests/updates/test_sign.py, which has something to make them with.
 
 from struct import pack
@@ -36,13 +36,15 @@ def image(*sizes, sha=1, magic=0xE9, count=None):
     return data
 
 
-def verify(part):
-    return sign.verify(part, [DIGEST], bytearray(4096))
+def verify(part, size=None, firmware=True):
+    steps = sign.Signature(DIGEST).check(part, bytearray(4096), size or part.size, firmware)
+    for _ in steps:
+        pass
 
 
-def code_of(part):
+def code_of(part, size=None, firmware=True):
     try:
-        verify(part)
+        verify(part, size, firmware)
     except OTAError as e:
         return e.code
     raise AssertionError("accepted")
@@ -86,6 +88,63 @@ def test_no_digest_is_a_value_error():
 def test_the_running_firmware_of_this_board_is_not_signed():
     assert "running" in fails(OTAError.UNSIGNED, sign.trusted_digests, "running")
     fails(OTAError.UNSIGNED, sign.trusted_digests, [DIGEST, "running"])
+    fails(OTAError.UNSIGNED, sign.Signature, "running")
+
+
+def test_keys_stay_as_they_are_without_running():
+    given = [HEX, DIGEST + b"\0"]
+    signature = sign.Signature(given)
+    assert list(signature.resolve(bytearray(4096))) == []
+    assert signature.keys == [DIGEST, DIGEST + b"\0"] and given[0] == HEX
+
+
+# -- other files than images
+
+
+def block_at(part, end):
+    part.data = part.data[:end] + b"\xe7" + part.data[end + 1 :]
+    return part
+
+
+def test_a_file_has_the_sector_at_its_end():
+    for sectors in (2, 3, 4):
+        end = (sectors - 1) * 4096
+        part = block_at(Part(b"any file"), end)
+        assert code_of(part, end + 4096, False) == OTAError.SIGNATURE_BLOCK, sectors
+        assert part.read == [end, end + 1216, end + 2432]
+        # Not where another length puts it.
+        for size in (end, end + 1, end + 1215, end + 1216, end + 4095, end + 4097):
+            part = block_at(Part(b"any file"), end)
+            if size <= part.size:
+                assert code_of(part, size, False) == OTAError.UNSIGNED, size
+
+
+def test_a_signature_of_nothing_is_none():
+    for size in (0, 1, 4095, 4096):
+        part = block_at(Part(b"", 1), 0)
+        steps = sign.Signature(DIGEST).check(part, bytearray(4096), size, False)
+        fails(OTAError.UNSIGNED, list, steps)
+        assert part.read == []
+
+
+# -- P-384, which may be left out
+
+
+def test_p384_left_out():
+    import sys
+    from binascii import crc32
+
+    block = bytearray(1216)
+    block[:3] = b"\xe7\3\1"
+    block[52] = 3
+    block[1196:1200] = pack("<I", crc32(block[:1196]))
+    for name in ("p384", "ec"):
+        sys.modules.pop("https_ota.trust." + name, None)
+    fails(OTAError.UNKNOWN_KEY, sign.verify_data, b"data", block, [DIGEST], "file")
+    assert "https_ota.trust.p384" in sys.modules
+    sys.modules["https_ota.trust.p384"] = sys  # it has nothing of it
+    detail = fails(OTAError.KEY_TYPE, sign.verify_data, b"data", block, [DIGEST], "file")
+    assert "P-384" in detail and "left out" in detail
 
 
 # -- the way to the signature sector

@@ -221,11 +221,11 @@ def test_key_of_the_running_firmware(tmp_path, root, fleet, nginx, keys):
     count = """
 from https_ota import sign
 log = []
-verify = sign._running_steps
-def counted(*args):
-    log.append(args[2])
-    return verify(*args)
-sign._running_steps = counted
+verify = sign._running
+def counted(buf, whole):
+    log.append(whole)
+    return verify(buf, whole)
+sign._running = counted
 """
     assert board.run(count + code("update_from", url, **options) + "print(log)") == (
         "[False, True]\n"

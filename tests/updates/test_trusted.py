@@ -74,6 +74,13 @@ def test_signed_update(any_board, keys, www, nginx, kind):
     assert any_board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
 
 
+def test_signed_update_through_a_large_buffer(board, keys, www, nginx):
+    (www / "app.bin").write_bytes(signed(keys, "p256"))
+    text = code(nginx.url("app.bin"), trusted_keys=keys.digests["p256"])
+    board.run(text.replace("trusted_keys", "buffer=bytearray(16384), trusted_keys"))
+    assert board.running().version == "2.0.0"
+
+
 def test_one_block_of_several_will_do(board, keys, www, nginx):
     (www / "app.bin").write_bytes(signed(keys, "rsa", "p256", "p384"))
     trusted = ["00" * 32, keys.digests["p384"]]

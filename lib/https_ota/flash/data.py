@@ -145,18 +145,6 @@ class Target(Region):
         """A Checker for any file."""
         return Checker(self.size)
 
-    def signature_steps(self, trusted, buf, feed, size):
-        """As Slot.signature_steps()."""
-        from ..trust.signature import verify_steps
-
-        if size % SECTOR or size < 2 * SECTOR:
-            raise OTAError(
-                OTAError.UNSIGNED,
-                "expected a file of whole sectors with a signature sector at its end, got %d bytes: sign it with"
-                " espsecure" % size,
-            )
-        return verify_steps(self.area, trusted, buf, feed, size, size - SECTOR)
-
     def switch_steps(self, info, buf, views, size, feed):
         """Copy from the staging area to where it belongs, a buffer a step, and compare."""
         if self.area is self:

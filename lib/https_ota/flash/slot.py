@@ -223,12 +223,6 @@ class Slot(Region):
         """An image.Checker for this slot."""
         return Checker(self.size, total, whole)
 
-    def signature_steps(self, trusted, buf, feed, size):
-        """A generator (see steps.py) that raises OTAError unless one of the trusted keys signed the image."""
-        from ..trust.signature import verify_steps
-
-        return verify_steps(self, trusted, buf, feed, size)
-
     def spoil(self):
         self.prepare()
         super().spoil()

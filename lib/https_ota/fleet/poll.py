@@ -28,7 +28,6 @@ from ..net.download import Download
 from ..errors import OTAError, no_memory
 from ..net.http import identity, parse_url
 from ..flash.slot import SECTOR, running_info
-from ..steps import run
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
@@ -80,9 +79,9 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
     start = time.ticks_ms()
     trusted = None
     if trusted_keys is not None:
-        from ..trust.signature import key_digests
+        from ..trust.signature import Signature
 
-        trusted = key_digests(trusted_keys)
+        trusted = Signature(trusted_keys)
     if device_id is None:
         from machine import unique_id
 
@@ -99,7 +98,7 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
     # When one of these is another, a 304 is no answer.
     ours = (
         identity(url),
-        trusted,
+        trusted and trusted.keys,
         board,
         variant,
         device_id,
@@ -248,7 +247,7 @@ def _read(download, limit, known, feed):
 
 # Returns the keys, that of the running firmware among them.
 def _verify(data, url, trusted, feed, options):
-    from ..trust.signature import running_steps, verify_data
+    from ..trust.signature import verify_data
 
     path, mark, query = url.split("#", 1)[0].partition("?")
     download = Download(path + ".sig" + mark + query, **options)
@@ -264,9 +263,11 @@ def _verify(data, url, trusted, feed, options):
         raise
     if feed:
         feed()
-    trusted = run(running_steps(trusted, bytearray(SECTOR), feed))
-    verify_data(data, signature, trusted, "manifest")
-    return trusted
+    for _ in trusted.resolve(bytearray(SECTOR)):
+        if feed:
+            feed()
+    verify_data(data, signature, trusted.keys, "manifest")
+    return trusted.keys
 
 
 # -- replay and freeze ------------------------------------------------------------------------------

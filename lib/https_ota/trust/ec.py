@@ -1,4 +1,4 @@
-# Elliptic curves P-256 and P-384 on Python's big integers: enough for ECDSA and key agreement.
+# Elliptic curves like P-256 on Python's big integers: enough for ECDSA and key agreement.
 #
 # Domain parameters: FIPS 186-4, appendix D.1.2. Points are computed with in Jacobian coordinates, where
 # (X, Y, Z) stands for (X / Z**2, Y / Z**3) and Z = 0 for the point at infinity; the time is that of the
@@ -11,32 +11,30 @@ _WINDOW = const(16)  # digits -7, -5, ... 7: a table of 4 points, and one additi
 
 
 class Curve:
-    """y**2 = x**3 - 3 * x + b modulo p, with a point (gx, gy) of prime order n; numbers have `size` bytes."""
+    """y**2 = x**3 - 3 * x + b modulo p, with a point (gx, gy) of prime order n; numbers have `size` bytes.
 
-    def __init__(self, size, p, n, b, gx, gy):
+    numbers  p, n, b, gx, gy: bytes, as compiled-in integers would be decimal text of more than twice the size
+    """
+
+    def __init__(self, size, numbers):
         self.size = size
-        self.p = p
-        self.n = n
-        self.b = b
-        self.gx = gx
-        self.gy = gy
+        self.p, self.n, self.b, self.gx, self.gy = [
+            int.from_bytes(numbers[i : i + size], "big") for i in range(0, 5 * size, size)
+        ]
 
 
 P256 = Curve(
     32,
-    0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF,
-    0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
-    0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
-    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
-    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
-)
-P384 = Curve(
-    48,
-    0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEFFFFFFFF0000000000000000FFFFFFFF,
-    0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
-    0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
-    0xAA87CA22BE8B05378EB1C71EF320AD746E1D3B628BA79B9859F741E082542A385502F25DBF55296C3A545E3872760AB7,
-    0x3617DE4A96262C6F5D9E98BF9292DC29F8F41DBD289A147CE9DA3113B5F0B8C00A60B1CE1D7E819D7A431D7C90EA0E5F,
+    b"\xff\xff\xff\xff\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"  # p
+    b"\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+    b"\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"  # n
+    b"\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51"
+    b"\x5a\xc6\x35\xd8\xaa\x3a\x93\xe7\xb3\xeb\xbd\x55\x76\x98\x86\xbc"  # b
+    b"\x65\x1d\x06\xb0\xcc\x53\xb0\xf6\x3b\xce\x3c\x3e\x27\xd2\x60\x4b"
+    b"\x6b\x17\xd1\xf2\xe1\x2c\x42\x47\xf8\xbc\xe6\xe5\x63\xa4\x40\xf2"  # gx
+    b"\x77\x03\x7d\x81\x2d\xeb\x33\xa0\xf4\xa1\x39\x45\xd8\x98\xc2\x96"
+    b"\x4f\xe3\x42\xe2\xfe\x1a\x7f\x9b\x8e\xe7\xeb\x4a\x7c\x0f\x9e\x16"  # gy
+    b"\x2b\xce\x33\x57\x6b\x31\x5e\xce\xcb\xb6\x40\x68\x37\xbf\x51\xf5",
 )
 
 
