@@ -11,7 +11,7 @@ metadata(
 # where a module belongs: package.json, what mip installs and the tests are made from it.
 SLICES = {
     "core": ("", "chip history words"),
-    "aio": ("aio net/nonblocking", ""),
+    "aio": ("aio", ""),
     "auth": ("net/auth", ""),
     "chip": ("flash/chip", ""),
     "ec": ("trust/ec", ""),
@@ -24,7 +24,7 @@ SLICES = {
     "pin": ("net/pin", ""),
     "repl": ("repl", "history"),
     "signed": ("trust/signature", "ec"),
-    "words": ("flash/words net/chain net/words words", ""),
+    "words": ("flash/words net/words words", ""),
 }
 
 options.defaults(slices=" ".join(SLICES))

@@ -10,8 +10,8 @@ from micropython import const
 
 from . import ota
 from .errors import no_memory
-from .steps import Again
 
+_PAUSE_MS = const(10)  # for a source that has nothing yet, and does not tell what it waits for
 _MOST_MS = const(250)  # to wait at once, so that watchdog and deadlines are looked at
 
 _open = set()  # sessions that have begun and not ended: see abort()
@@ -29,11 +29,6 @@ class OTA:
         self._events = []
         self._given = options.pop("event", None)
         self._ota = ota.OTA(url, event=self._on_event, **options)
-        self._download = self._ota._download
-        if self._download:
-            from .net.nonblocking import Connection
-
-            self._download.connection = Connection
         self._keep = False  # events, for `async for`
         self._next = self._first
 
@@ -54,12 +49,10 @@ class OTA:
     async def perform(self):
         """As ota.OTA.perform(): one sector."""
         try:
-            while True:
-                try:
-                    more = self._ota.perform()
-                    break
-                except Again:
-                    await self._wait()
+            more = self._ota.step()
+            while more is None:
+                await self._wait()
+                more = self._ota.step()
             await core.sleep_ms(0)
         except BaseException as e:
             self._fail(e)
@@ -96,14 +89,17 @@ class OTA:
             raise no_memory()
 
     async def _wait(self):
-        stream, to_write, ms = self._download.waits_for()
-        ms = max(1, min(ms, _MOST_MS))
+        self._ota.feed()
+        if hasattr(self._ota.source, "waits_for"):
+            stream, to_write, ms = self._ota.source.waits_for()
+        else:
+            stream, to_write, ms = None, False, _PAUSE_MS
+        ms = min(ms, _MOST_MS)
         if stream is None:
             await core.sleep_ms(ms)
             return
         try:
-            await asyncio.wait_for_ms(_ready(stream, to_write), ms)
-            self._download.arrived()
+            await asyncio.wait_for_ms(_ready(stream, to_write), max(1, ms))
         except asyncio.TimeoutError:
             pass  # the next try knows whether that was too long
 

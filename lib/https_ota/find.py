@@ -7,7 +7,7 @@ from .errors import OTAError
 from .hot import sums
 from .flash.image import SplitHash
 from .flash.slot import SECTOR
-from .steps import retry
+from .steps import until
 
 _CONNECTED = const(1)  # as in events.py
 
@@ -33,17 +33,17 @@ def find(ota):
             return there
     download = ota._download
     if download is None:
-        yield from retry(ota._start)
+        yield from until(ota._start)
         return STREAM
     position = 0
-    running = held = validator = total = None
+    running = held = known = None
     if ota._use_resume:
         from .flash.resume import Resume
 
         ota._resume = resume = Resume(download.url, region.key)
         position = yield from _replay(ota, resume)
         if position:
-            validator, total = resume.validator, resume.total
+            known = resume
         elif not (ota._sha256 and ota._size):
             # With these it is known that neither slot holds it, and a 304 would be wrong: an ETag may be made of
             # size and time alone.
@@ -53,26 +53,22 @@ def find(ota):
                 # Whoever flashed the board by cable meanwhile left the record behind.
                 if running and running.elf_sha256 != region.running_info.app_elf_sha256[:8]:
                     running = None
-    known = held if held and (region.is_selected or not running) else running
-    # A date may be the same of two files: then the head decides, below.
-    sized = known and known.validator[:1] == b"E" and known.total
-    download.ask(position, validator, total, known and known.validator, sized or None)
-    status = yield from retry(download.answer)
+            known = held if held and (region.is_selected or not running) else running
+    status = yield from until(lambda: download.open(position, known))
     ota._emit(_CONNECTED, status)
-    if status == 304 and known and known is held:
+    if status == 304 and held and known is held:
         if (yield from _holds(ota, held.size, held.body, held.digest)):
             download.close()
             return there
         held = None
-        download.ask()
-        status = yield from retry(download.answer)
+        status = yield from until(download.open)
     if status in (204, 304):
         return NOTHING
     if download.position:
         ota._go_on(position - download.offset)
         return STREAM
     region.area.head = None
-    yield from retry(ota._start)
+    yield from until(ota._start)
     if ota.info.size is not None and ota.info.size > region.size:
         from .flash.words import padding
 
@@ -84,8 +80,8 @@ def find(ota):
         download.close()
         if (yield from _holds(ota, held.size, held.body, held.digest)):
             return there
-        download.ask()
-        yield from retry(ota._start)
+        yield from until(download.open)
+        yield from until(ota._start)
     return STREAM
 
 

@@ -13,13 +13,14 @@ from .hot import equal, sums
 from .flash.image import HEAD_SIZE, SplitHash
 from .flash.otadata import state
 from .flash.slot import SECTOR, Slot
-from .steps import Again, run
+from .steps import run
 
 _RECEIVE = const(1024)
 _PIECE = const(512)
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MAX_RESTARTS = const(3)
 _ABANDONED_MS = const(600000)
+_PAUSE_MS = const(10)  # for a source that has nothing yet, and does not tell how to wait for it
 
 # As in events.py, which need not be loaded.
 _START = const(0)
@@ -147,9 +148,9 @@ class OTA:
                 from .net.download import Download
 
                 self._source = self._download = Download(url, **http)
-                self._download.feed = self._feed
                 self._download.event = event
                 self._download.content_checked = bool(size and sha256) and decrypt is None
+            self.source = self._source  # what is waited for
             self._crypt = None
             if decrypt is not None:
                 from .trust.decrypt import Decrypt
@@ -238,7 +239,7 @@ class OTA:
         the file already, perform() has nothing left to do.
         Raises OTAError, ValueError for bad arguments, or an OSError of the network.
         """
-        return run(self.begin_steps())
+        return self._run(self.begin_steps())
 
     def begin_steps(self):
         """A generator that does what begin() does, and gives the same result: see steps.py."""
@@ -282,6 +283,14 @@ class OTA:
         """Receive and write at most one buffer, a sector if none was given; True means call again, False that all has been
         written.
         """
+        more = self.step()
+        while more is None:
+            self._wait()
+            more = self.step()
+        return more
+
+    def step(self):
+        """As perform(), but None while nothing has come."""
         if self._state == _SUCCESS:
             return False
         if self._state != _BEGIN:
@@ -300,14 +309,14 @@ class OTA:
                 return True
             try:
                 if self._starting:
-                    self._start_over()
-                    return True
+                    return self._start_over()
                 more = self._fill_sector()
             except OTAError as e:
                 if not self._may_restart(e):
                     raise
-                self._start_over()
-                return True
+                return self._start_over()
+            if more is None:
+                return None
             if self._fill:
                 self._write_sector()
             if more:
@@ -316,8 +325,31 @@ class OTA:
             self._state = _SUCCESS
             self._close()
             return False
-        except Again:
+        except BaseException as e:
+            self._fail(e)
             raise
+
+    # Runs steps to their end.
+    def _run(self, steps):
+        try:
+            while True:
+                if next(steps):
+                    self._wait()
+        except StopIteration as e:
+            return e.value
+
+    def feed(self):
+        """Feed the watchdog, if there is one."""
+        if self._feed:
+            self._feed()
+
+    def _wait(self):
+        try:
+            self.feed()
+            if hasattr(self.source, "wait"):
+                self.source.wait()
+            else:
+                time.sleep_ms(_PAUSE_MS)
         except BaseException as e:
             self._fail(e)
             raise
@@ -465,7 +497,7 @@ class OTA:
     def _start(self):
         """Read and check the head of the stream from its beginning, and keep it for the first sector.
 
-        After steps.Again it goes on when it is called once more.
+        None: it goes on when it is called once more.
         """
         while True:
             try:
@@ -479,10 +511,12 @@ class OTA:
                         self._crypt.restart()
                         self._opened = False
                 if self._crypt and not self._opened:
-                    self._crypt.begin()
+                    if not self._crypt.begin():
+                        return None
                     self._opened = True
                     self._emit(_DECRYPT, self._crypt.size)
-                self._check_head()
+                if not self._check_head():
+                    return None
                 break
             except OTAError as e:
                 self._starting = False
@@ -490,15 +524,18 @@ class OTA:
                     raise
         self._starting = False
         self._bind()
+        return True
 
     def _start_over(self):
-        self._start()
+        if not self._start():
+            return None
         self._start_erasing()
         if not self._accept():
             raise OTAError(
                 OTAError.CHANGED,
                 "the file changed on the server during the download, and the new one is not wanted",
             )
+        return True
 
     def _may_restart(self, e):
         # The file changed while it was on its way: the new one from its beginning, but not for ever.
@@ -523,7 +560,12 @@ class OTA:
     def _check_head(self):
         # The first sector, or all of a smaller file, kept for perform() to write.
         head = self._sector
-        while self._fill < HEAD_SIZE and self._refill():
+        while self._fill < HEAD_SIZE:
+            more = self._refill()
+            if more is None:
+                return None
+            if not more:
+                break
             n = min(self._got - self._at, self._unit - self._fill)
             self._sector_view[self._fill : self._fill + n] = self._receive[self._at : self._at + n]
             self._fill += n
@@ -565,6 +607,7 @@ class OTA:
         self._checker = self.region.checker(total, self._sha256 is not None)
         self._checker.feed(head, 0, head, 0, self._fill)
         self.info = info
+        return True
 
     def too_big(self, total):
         """The OTAError for a file that the partition has no room for."""
@@ -588,10 +631,13 @@ class OTA:
     # -- sector by sector ---------------------------------------------------------------------------
 
     def _refill(self):
-        """Make sure that the receive buffer holds something; False at the end of the source."""
+        """Make sure that the receive buffer holds something; False at the end of the source, None while nothing has come."""
         if self._at == self._got:
             self._at = self._got = 0
-            self._got = self._source.readinto(self._receive) or 0
+            n = self._source.readinto(self._receive)
+            if n is None:
+                return None
+            self._got = n
         return self._got > 0
 
     def _start_erasing(self):
@@ -610,8 +656,9 @@ class OTA:
     def _fill_sector(self):
         unit = self._unit
         while self._fill < unit:
-            if not self._refill():
-                return False
+            more = self._refill()
+            if not more:
+                return more
             n = self._got - self._at
             if n > unit - self._fill:
                 n = unit - self._fill

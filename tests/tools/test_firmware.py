@@ -438,7 +438,7 @@ def test_slices_are_added_to_the_core(tmp_path):
     core = set(frozen_with(tmp_path / "core", "slices=''").names)
     two = set(frozen_with(tmp_path / "two", "slices='p384 aio'").names)
     assert "https_ota/ota.py" in core
-    more = {"aio", "net/nonblocking", "trust/ec", "trust/p384", "trust/signature"}
+    more = {"aio", "trust/ec", "trust/p384", "trust/signature"}
     assert two - core == {f"https_ota/{name}.py" for name in more}
     assert core < two < MODULES
     assert set(frozen_with(tmp_path / "all", "opt=None").names) == MODULES

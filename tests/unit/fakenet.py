@@ -119,7 +119,7 @@ def use(net):
 
     https_ota.net.http.socket = net
     https_ota.net.http.poll = net.poll
-    https_ota.net.download.time = https_ota.net.retry.time = net.clock
+    https_ota.net.http.time = https_ota.net.download.time = https_ota.net.retry.time = net.clock
     return net
 
 
@@ -147,6 +147,29 @@ def use_tls(net):
 
     https_ota.net.tls.context = context
     return use(net)
+
+
+def patiently(source, function, *args):
+    """Call function until it does not return None: what it waits for is what `source` waits for."""
+    while True:
+        result = function(*args)
+        if result is not None:
+            return result
+        source.wait()
+
+
+def opened(source, position=0, validator=None, total=None):
+    """What source.open() gives in the end, for a file of this validator and length."""
+    known = None
+    if validator is not None:
+        known = Known()
+        known.validator = validator
+        known.total = total
+    return patiently(source, source.open, position, known)
+
+
+class Known:
+    """What is known of a file."""
 
 
 def raises(kind, function, *args, **kwargs):

@@ -1,22 +1,18 @@
-# What comes in bits and pieces: each method goes on where steps.Again left it.
+# What comes in bits and pieces: each method goes on where None left it.
 
-from fakenet import Net, use
+from errno import ETIMEDOUT
+
+import https_ota.ota as ota_module
+from fakenet import Clock, Net, patiently, use
 from https_ota import OTA
-from https_ota.net import http
 from https_ota.net.download import Download
-from https_ota.steps import AGAIN, Again, retry, run
+from https_ota.net.http import Connection
+from https_ota.steps import run, until
 from makeimage import Stream, image, noise
 
 from https_ota import running_info
 
 FILE = noise(3000)
-
-
-class Patient(http.Connection):
-    """Raises Again where the blocking one gives up; all but every third call finds nothing to do."""
-
-    def _wait(self, to_write):
-        raise AGAIN
 
 
 class SlowNet(Net):
@@ -59,27 +55,25 @@ class Slow:
 waits = 0
 
 
-def patiently(function):
-    """Call function until it does not raise Again."""
-    global waits
-    while True:
-        try:
-            return function()
-        except Again:
-            waits += 1
-
-
 def fetch(*answers, bits=7, **options):
     net = use(SlowNet(*answers))
     net.bits = bits
     source = Download("http://host/fw.bin", insecure=True, **options)
-    source.connection = Patient
-    source.ask()
-    patiently(source.answer)
+    wait = source.wait
+
+    def count_and_wait():
+        global waits
+        waits += 1
+        stream, _, ms = source.waits_for()
+        assert ms > 0 or stream is None
+        wait()
+
+    source.wait = count_and_wait
+    patiently(source, source.open)
     buf = bytearray(256)
     data = b""
     while True:
-        n = patiently(lambda: source.readinto(buf))
+        n = patiently(source, source.readinto, buf)
         if not n:
             break
         data += buf[:n]
@@ -160,7 +154,6 @@ def test_session():
     data = image(9000, chip_id=own.chip_id, spi_mode=own.spi_mode)
     net = use(SlowNet(head("HTTP/1.1 200 OK", "Content-Length: %d" % len(data)) + data))
     ota = OTA("http://host/fw.bin", insecure=True, resume=False)
-    ota._download.connection = Patient
     steps = ota.begin_steps()
     try:
         while True:
@@ -168,21 +161,23 @@ def test_session():
     except StopIteration as e:
         assert e.value is ota.info
     assert ota.info.version == "1.2.3"
-    while patiently(ota.perform):
+    found = {ota.step() for _ in range(3)}
+    assert None in found
+    while ota.perform():
         pass
     run(ota.finish_steps())
     assert ota.is_complete_data_received() and net.open == 0
 
 
 class Trickle(Stream):
-    """Every second read raises Again."""
+    """Every second read gives nothing yet."""
 
     calls = 0
 
     def readinto(self, buf):
         self.calls += 1
         if self.calls & 1:
-            raise AGAIN
+            return None
         return super().readinto(memoryview(buf)[:33])
 
 
@@ -205,23 +200,94 @@ def test_encrypted_header():
 
     cipher = Cipher()
     decrypt = Decrypt(Trickle(FILE), cipher)
-    patiently(decrypt.begin)
+    assert decrypt.begin() is None
+    while not decrypt.begin():
+        pass
     assert cipher.header == FILE[:100]
     buf = bytearray(10)
-    assert patiently(lambda: decrypt.readinto(buf)) == 10 and bytes(buf) == FILE[100:110]
+    assert decrypt.readinto(buf) is None
+    assert decrypt.readinto(buf) == 10 and bytes(buf) == FILE[100:110]
 
 
-def test_retry_tells_each_wait():
+def test_until_tells_each_wait():
     left = [1, 2, 3]
 
     def function():
         if left:
             left.pop()
-            raise AGAIN
+            return None
         return "done"
 
-    steps = retry(function)
+    steps = until(function)
     assert [next(steps) for _ in range(3)] == [True] * 3
     left.append(1)
     assert next(steps) is True
     assert run(steps) == "done"
+
+
+def test_source_that_has_nothing_yet():
+    """A stream of the caller's, without a wait() of its own."""
+    own = running_info()
+    data = image(9000, chip_id=own.chip_id, spi_mode=own.spi_mode)
+    source = Trickle(data)
+    ota = OTA(source)
+    time = ota_module.time
+    ota_module.time = Clock()
+    try:
+        ota.begin()
+        while ota.perform():
+            pass
+        ota.finish()
+    finally:
+        ota_module.time = time
+    assert ota.is_complete_data_received() and source.calls > 500
+
+
+def test_each_wait_is_told():
+    """What for, and for how long at most; a pause before the next try, too."""
+    net = use(Net(then=OSError(113)))
+    source = Download("http://host/fw.bin", insecure=True, timeout_s=9)
+    net.answers = [OK + FILE[:1000]]
+    patiently(source, source.open)
+    buf = bytearray(3000)
+    assert source.readinto(buf) == 1000
+    net.silent = True
+    pauses = []
+    while len(pauses) < 3:
+        assert source.readinto(buf) is None
+        stream, to_write, ms = source.waits_for()
+        assert stream is None and not to_write
+        if ms:
+            pauses.append(ms)
+        source.wait()
+        assert source.waits_for()[2] == max(0, ms - 250)
+    source.close()
+
+
+def test_silence_is_counted_from_what_came_last():
+    """A piece of a TLS record is progress, though it gives no byte."""
+    net = use(Net(OK + FILE))
+    conn = Connection("host", 80, None, 5)
+    assert conn.open() and conn.send(b"GET", 3)
+
+    class Pieces:
+        def readinto(self, buf, n=None):
+            return None
+
+    conn._sock = Pieces()
+    for _ in range(5):
+        assert conn.response() is None
+        stream, to_write, ms = conn.waits_for()
+        assert stream is conn._sock and not to_write and 4000 <= ms <= 5000
+        net.clock.ms += 4000  # whoever awaits does so elsewhere; ipoll() finds something then
+    net.silent = True
+    assert conn.response() is None
+    net.clock.ms += 999
+    assert conn.response() is None
+    net.clock.ms += 1
+    try:
+        conn.response()
+    except OSError as e:
+        assert e.errno == ETIMEDOUT
+    else:
+        raise AssertionError

@@ -3,7 +3,7 @@
 from hashlib import md5
 
 from binascii import hexlify
-from fakenet import Net, fails, raises, use
+from fakenet import Net, fails, opened, patiently, raises, use
 from https_ota import OTAError
 from https_ota.net.auth import Digest
 from https_ota.net.download import Download
@@ -110,11 +110,11 @@ def challenge(nonce=b"n", extra=b""):
 def fetch(*answers, url=URL):
     net = use(Net(*answers))
     source = Download(url, insecure=True, auth=("a", "b", "digest"))
-    source.open()
+    opened(source)
     buf = bytearray(64)
     data = b""
     while True:
-        n = source.readinto(buf)
+        n = patiently(source, source.readinto, buf)
         if not n:
             return data, net
         data += buf[:n]
@@ -136,7 +136,7 @@ def test_answer_stays_with_its_host():
     # Nor does another host get one by asking.
     use(Net(moved, challenge(), moved, challenge()))  # what is redirected to may have expired
     source = Download(URL, insecure=True, auth=("a", "b", "digest"))
-    fails(OTAError.HTTP_STATUS, source.open)
+    fails(OTAError.HTTP_STATUS, opened, source)
 
 
 CONTROLS = [chr(c) for c in range(32) if c != 9] + ["\x7f", "\r\nX-Evil: 1", "\n Y: 1"]
@@ -173,7 +173,7 @@ def test_control_characters_of_a_server_are_not_sent_back():
             reply = answer(b"401 Unauthorized", b"", b"WWW-Authenticate: %s\r\n" % text.encode())
             net = use(Net(reply, answer(b"200 OK", b"data")))
             source = Download(URL, insecure=True, auth=("a", "b", "digest"))
-            fails(OTAError.HTTP_STATUS, source.open)
+            fails(OTAError.HTTP_STATUS, opened, source)
             assert len(net.sent) == 1
 
 

@@ -2,7 +2,7 @@
 
 from errno import ETIMEDOUT
 
-from fakenet import Clock, Net, fails, raises, use, use_tls
+from fakenet import Clock, Net, fails, opened, patiently, raises, use, use_tls
 from https_ota import OTAError
 from https_ota.net.download import Download
 from makeimage import noise
@@ -54,11 +54,11 @@ def moved(location, status=302):
 
 def fetch(source, size=256):
     """Open and read to the end."""
-    source.open()
+    opened(source)
     buf = bytearray(size)
     data = b""
     while True:
-        n = source.readinto(buf)
+        n = patiently(source, source.readinto, buf)
         if not n:
             assert source.position == len(data)
             source.close()
@@ -124,7 +124,7 @@ def test_target_is_path_and_query():
 def test_chunked_file():
     use(Net(chunked(b"200 OK", b"", FILE)))
     source = download()
-    source.open()
+    opened(source)
     assert source.total is None
     use(Net(chunked(b"200 OK", b"", FILE)))
     assert fetch(download()) == FILE
@@ -140,11 +140,11 @@ def test_file_until_close():
 def test_connection_is_closed_with_the_last_byte():
     net = use(Net(whole()))
     source = download()
-    source.open()
+    opened(source)
     buf = bytearray(len(FILE))
-    assert source.readinto(buf) == len(FILE)
+    assert patiently(source, source.readinto, buf) == len(FILE)
     assert net.open == 0
-    assert source.readinto(buf) == 0
+    assert patiently(source, source.readinto, buf) == 0
 
 
 def test_file_that_is_always_cut_short():
@@ -159,7 +159,7 @@ def test_nothing_new():
     for status in (204, 304):
         net = use(Net(b"HTTP/1.1 %d x\r\n\r\n" % status))
         source = download(headers={"If-None-Match": '"a"'})
-        assert source.open() == source.status == status
+        assert opened(source) == source.status == status
         assert head_of(net.sent[0])[1]["If-None-Match"] == '"a"'
         source.close()
         assert net.open == 0
@@ -169,7 +169,7 @@ def test_close_before_open_and_twice():
     source = download()
     source.close()
     use(Net(whole()))
-    source.open()
+    opened(source)
     source.close()
     source.close()
 
@@ -178,7 +178,7 @@ def test_timeout_reaches_the_socket():
     net = use(Net(whole()))
     net.silent = True
     before = net.clock.ms
-    assert raises(OSError, download(timeout_s=3).open).errno == ETIMEDOUT
+    assert raises(OSError, opened, download(timeout_s=3)).errno == ETIMEDOUT
     assert net.clock.ms == before + 3000
 
 
@@ -238,20 +238,20 @@ def test_reads_of_any_size():
 def test_next_request_is_out_before_the_caller_works():
     net = use(Net(parts(600)))
     source = download(request_size=600)
-    source.open()
+    opened(source)
     buf = bytearray(300)
-    source.readinto(buf)
+    patiently(source, source.readinto, buf)
     assert ranges(net.sent[0]) == ["0-599"]
-    source.readinto(buf)
+    patiently(source, source.readinto, buf)
     assert ranges(net.sent[0]) == ["0-599", "600-1199"]
-    source.readinto(buf)
+    patiently(source, source.readinto, buf)
     assert len(ranges(net.sent[0])) == 2
 
 
 def test_next_request_is_out_after_less_than_was_asked_for():
     net = use(Net(part(0, 299) + part(300, 899)))
     source = download(request_size=600)
-    source.open()
+    opened(source)
     source.readinto(bytearray(300))
     assert ranges(net.sent[0]) == ["0-599", "300-899"]
 
@@ -326,7 +326,7 @@ def starts_over(answers, **options):
     buf = bytearray(250)
     data = b""
     while True:
-        n = source.readinto(buf)
+        n = patiently(source, source.readinto, buf)
         if not n:
             assert net.open == 0
             return data
@@ -528,7 +528,13 @@ def test_watchdog_is_fed_while_waiting():
     fed = []
     net = use(Net(part(0, 599), then=b""))
     source = download(request_size=600)
-    source.feed = lambda: fed.append(net.clock.ms)
+    wait = source.wait
+
+    def feed_and_wait():
+        fed.append(net.clock.ms)
+        wait()
+
+    source.wait = feed_and_wait
     fails(OTAError.DISCONNECTED, fetch, source)
     assert len(fed) > 100
     assert max(b - a for a, b in zip(fed, fed[1:])) <= 1000
@@ -797,9 +803,11 @@ def test_trust_is_given_once():
 
 def test_no_verification_must_be_said():
     net = use_tls(Net(whole()))
-    assert "cadata" in str(raises(ValueError, Download("https://host/x").open))
-    assert "insecure=True" in str(raises(ValueError, Download("http://host/x").open))
-    assert "insecure=True" in str(raises(ValueError, Download("http://host/x", cadata="CA").open))
+    assert "cadata" in str(raises(ValueError, opened, Download("https://host/x")))
+    assert "insecure=True" in str(raises(ValueError, opened, Download("http://host/x")))
+    assert "insecure=True" in str(
+        raises(ValueError, opened, Download("http://host/x", cadata="CA"))
+    )
     assert net.addresses == []
 
 
@@ -1109,14 +1117,14 @@ def test_no_range_of_a_file_of_unknown_length():
     short = chunked(b"200 OK", b"", FILE)[:900]
     source = download(request_size=0)
     net = use(Net(short, error(416), chunked(b"200 OK", b"", OTHER)))
-    source.open()
+    opened(source)
     buf = bytearray(2000)
-    assert 0 < source.readinto(buf) <= 900
-    fails(OTAError.CHANGED, lambda: [source.readinto(buf) for _ in range(9)])
+    assert 0 < patiently(source, source.readinto, buf) <= 900
+    fails(OTAError.CHANGED, lambda: [patiently(source, source.readinto, buf) for _ in range(9)])
     assert source.position == 0 and source.total is None
     data = b""
     while True:
-        n = source.readinto(buf)
+        n = patiently(source, source.readinto, buf)
         if not n:
             break
         data += buf[:n]
@@ -1163,14 +1171,14 @@ def test_going_on_with_an_earlier_download():
     ):
         net = use(Net(answer))
         source = download(request_size=size)
-        source.open(1024, b'E"a1"', 2000)
+        opened(source, 1024, b'E"a1"', 2000)
         assert source.position == 1024 and source.total == 2000
         assert ranges(net.sent[0])[0] == asked
         assert head_of(net.sent[0])[1]["If-Range"] == '"a1"'
         buf = bytearray(3000)
         data = b""
         while True:
-            n = source.readinto(buf)
+            n = patiently(source, source.readinto, buf)
             if not n:
                 break
             data += buf[:n]
@@ -1187,25 +1195,29 @@ def test_going_on_with_what_is_another_file_now():
     ):
         net = use(Net(answer, whole(OTHER, b'ETag: "a2"\r\n')))
         source = download(request_size=0)
-        assert source.open(1024, b'E"a1"', 2000) == 200
+        assert opened(source, 1024, b'E"a1"', 2000) == 200
         assert source.position == 0
         assert ranges(net.sent[-1]) == [] and "If-Range" not in head_of(net.sent[-1])[1]
         buf = bytearray(2000)
-        assert source.readinto(buf) == 2000 and buf == OTHER
+        assert patiently(source, source.readinto, buf) == 2000 and buf == OTHER
 
 
 def test_asking_for_news():
     for tag in (b'"a1"', b'W/"a1"', b"0x8D4BCC2E4835CD0", b"Mon, 01 Jan 2024"):
         net = use(Net(b"HTTP/1.1 304 N\r\n\r\n"))
         source = download()
-        assert source.open(known=b"E" + tag) == 304
+        assert opened(source, 0, b"E" + tag) == 304
         assert head_of(net.sent[0])[1]["If-None-Match"] == tag.decode()
         source.close()
         net = use(Net(parts(1000, extra=b'ETag: "a2"\r\n')))
         source = download(request_size=1000)
-        assert source.open(known=b"E" + tag) == 206
+        assert opened(source, 0, b"E" + tag) == 206
         buf = bytearray(1000)
-        assert source.readinto(buf) == source.readinto(buf) == 1000
+        assert (
+            patiently(source, source.readinto, buf)
+            == patiently(source, source.readinto, buf)
+            == 1000
+        )
         assert "If-None-Match" not in head_of(net.sent[0], 1)[1]
 
 
@@ -1251,7 +1263,7 @@ def test_steady_state_allocates_nothing():
     answer = parts(512)
     net = use(Net(answer))
     source = download(request_size=512)
-    source.open()
+    opened(source)
     source.readinto(bytearray(512))  # later requests are all alike
 
     class Source:  # a socket as the firmware's C has it: reads and writes without allocating
@@ -1312,7 +1324,7 @@ def test_first_handshake_that_is_broken_off_is_tried_again():
 
 def test_first_handshakes_that_are_all_broken_off():
     net = first_handshakes(*[104] * 10)
-    raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+    raises(OSError, opened, Download("https://host/fw.bin", cadata=b"0"))
     assert len(net.addresses) == 4 and net.open == 0
 
 
@@ -1349,7 +1361,7 @@ def test_short_of_memory_from_the_start():
             raise error
 
         net.wrap_socket = wrap_socket
-        fails(code, Download("https://host/fw.bin", cadata=b"0").open)
+        fails(code, opened, Download("https://host/fw.bin", cadata=b"0"))
         assert len(net.addresses) == 1
 
 
@@ -1366,7 +1378,7 @@ def test_certificate_that_is_wrong_after_a_redirect():
         return pass_on(raw, server_hostname, **options)
 
     net.wrap_socket = wrap_socket
-    fails(OTAError.CERT_CA, Download("https://host/fw.bin", cadata=b"0").open)
+    fails(OTAError.CERT_CA, opened, Download("https://host/fw.bin", cadata=b"0"))
     assert not left
 
 
@@ -1374,7 +1386,7 @@ def test_first_handshake_that_is_refused_is_an_error_at_once():
     # A fatal alert, and a missing CA.
     for number in (-30592, -30336):
         net = first_handshakes(number)
-        e = raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+        e = raises(OSError, opened, Download("https://host/fw.bin", cadata=b"0"))
         assert e.errno == number
         assert len(net.addresses) == 1 and net.open == 0
 
@@ -1383,6 +1395,6 @@ def test_host_that_does_not_listen_is_an_error_at_once():
     # 104 is what lwIP says of a refused connection.
     for number in (104, 111, 113, 116):
         net = use_tls(Net(OSError(number), whole()))
-        e = raises(OSError, Download("https://host/fw.bin", cadata=b"0").open)
+        e = raises(OSError, opened, Download("https://host/fw.bin", cadata=b"0"))
         assert e.errno == number
         assert len(net.addresses) == 1 and net.open == 0

@@ -6,7 +6,6 @@ from errno import ENOMEM
 from fakenet import Clock
 from https_ota import OTAError
 from https_ota.net import words as explain
-from https_ota.net import chain
 from https_ota.net.words import (
     as_text,
     connect_error,
@@ -25,14 +24,14 @@ SIGNER = "\nThe certificate is not correctly signed by the trusted CA\n"
 def refused(text, year=2026):
     """What a verification that fails with this text is told as."""
     explain.time = Clock(year)
-    e = connect_error(ValueError(text), "example.com", 443, True, None, 5)
+    e = connect_error(ValueError(text), "example.com", 443, True)
     assert isinstance(e, OTAError)
     assert "example.com" in e.detail or e.code == OTAError.CLOCK
     return e
 
 
 def failed(number, *words, reached=True):
-    return connect_error(OSError(number, *words), "example.com", 8443, reached, None, 5)
+    return connect_error(OSError(number, *words), "example.com", 8443, reached)
 
 
 # -- certificates
@@ -102,7 +101,7 @@ def test_verification_that_failed_without_words():
 
 def test_bad_arguments_stay_what_they_are():
     for text in ("invalid cert", "invalid key"):
-        e = connect_error(ValueError(text), "example.com", 443, True, None, 5)
+        e = connect_error(ValueError(text), "example.com", 443, True)
         assert type(e) is ValueError and text in str(e)
 
 
@@ -130,7 +129,7 @@ def test_name_that_does_not_resolve():
 
 
 def test_error_without_number():
-    e = connect_error(OSError(), "example.com", 443, True, None, 5)
+    e = connect_error(OSError(), "example.com", 443, True)
     assert isinstance(e, OSError)
 
 
@@ -141,41 +140,20 @@ def test_no_memory():
         assert "heap" in e.detail and "40000" in str(e)
 
 
-def measured(result):
-    """The error of a handshake too large for the buffer, with this for chain.measure()'s result."""
-
-    def measure(host, port, context, timeout_s, tick=None):
-        assert (host, port, context, timeout_s) == ("example.com", 8443, None, 5)
-        if isinstance(result, OSError):
-            raise result
-        return result
-
-    real, chain.measure = chain.measure, measure
-    try:
-        return failed(-29184)
-    finally:
-        chain.measure = real
+def test_handshake_too_large_for_the_buffer():
+    for number in (-29184, -28928):
+        e = failed(number)
+        assert "example.com:8443" in e.detail
+        if number == -29184 and tls_buffer() == 16384:
+            # TLS has no longer record.
+            assert e.code == OTAError.HTTP_PROTOCOL and "expected TLS" in e.detail
+        else:
+            assert e.code == OTAError.TLS_BUFFER and "(%d bytes)" % tls_buffer() in e.detail
 
 
-def test_chain_too_long_for_the_buffer():
-    room = tls_buffer()
-    e = measured((room + 100, room + 104))
-    assert e.code == OTAError.TLS_BUFFER
-    assert "example.com:8443: the server's certificate chain (%d bytes)" % (room + 100) in e.detail
-    assert "(%d bytes): serve a shorter chain" % room in e.detail
-    assert e.detail.endswith("CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=%d" % (room + 1024))
-    assert measured((9, room + 1025)).detail.endswith("=%d" % (room + 2048))
-
-
-def test_handshake_too_large_and_nobody_knows_why():
-    for result in (OSError(104), (0, 100)):
-        e = measured(result)
-        assert e.code == OTAError.TLS_BUFFER and "TLS handshake" in e.detail
-
-
-def test_no_tls_there():
-    e = measured((0, 0))
-    assert e.code == OTAError.HTTP_PROTOCOL and "expected TLS" in e.detail
+def test_server_that_hangs_up_within_the_handshake():
+    e = failed(-30592)
+    assert type(e) is OSError and e.errno == -30592 and "https-ota probe" in str(e)
 
 
 # -- records

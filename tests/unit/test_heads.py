@@ -1,7 +1,7 @@
 # http.py and odd.py: heads as servers in the field write them. Whatever is odd but clear gives the same bytes as a
 # plain head; what frames the body and is not clear is refused.
 
-from fakenet import Clock, Net, fails, raises, use
+from fakenet import Clock, Net, fails, patiently, raises, use
 from https_ota import OTAError
 from https_ota.net import words as explain
 from https_ota.net import odd
@@ -242,10 +242,7 @@ def test_compressed_pages_of_errors_and_redirects():
 
 
 def test_odd_heads_that_come_byte_by_byte():
-    """As nonblocking.py reads them: between two bytes there is nothing, and the call is made again."""
-
-    class Later(Exception):
-        pass
+    """Between two bytes there is nothing, and the call is made again."""
 
     class Dripping:
         def __init__(self, sock):
@@ -261,16 +258,6 @@ def test_odd_heads_that_come_byte_by_byte():
         def close(self):
             pass
 
-    def wait(to_write):
-        raise Later
-
-    def patiently(function, *args):
-        while True:
-            try:
-                return function(*args)
-            except Later:
-                pass
-
     for seed in range(200):
         dice = Dice(seed)
         stream = b""
@@ -283,13 +270,12 @@ def test_odd_heads_that_come_byte_by_byte():
             expected.append((status, keep))
         conn = connection(stream)
         conn._sock = Dripping(conn._sock)
-        conn._wait = wait
         buf = bytearray(33)
         for status, keep in expected:
-            assert patiently(conn.response) == status
+            assert patiently(conn, conn.response) == status
             data = b""
             while True:
-                n = patiently(conn.readinto, buf)
+                n = patiently(conn, conn.readinto, buf)
                 if not n:
                     break
                 data += buf[:n]

@@ -296,7 +296,9 @@ def test_same_file_is_not_fetched_again_without_conditions(board, kind, request_
         board.run("import https_ota; https_ota.confirm()")
         asked = len(server.requests)
         assert board.update(url, **options) == "None\n"
-        assert len(server.requests) == asked + 1
+        # A range may have been asked for ahead, before the first one told.
+        ahead = kind == "date" and request_size == RANGED
+        assert asked < len(server.requests) <= asked + 1 + ahead
         assert b"If-Modified-Since" not in b"".join(server.requests)
         # An older file is put back; to If-Modified-Since the server would say 304.
         server.data, server.etag = OTHER, server.etag and '"v0"'

@@ -256,7 +256,6 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     wanted = size
     feed = wdt.feed if wdt else None
     source = download = Download(url, **http)
-    download.feed = feed
     if decrypt is not None:
         from ..trust.decrypt import Decrypt
 
@@ -268,16 +267,27 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     view = memoryview(buf)
     sha = hashlib.sha256()
     size = 0
+
+    def wait():
+        if feed:
+            feed()
+        download.wait()
+
     try:
-        download.open()
+        while download.open() is None:
+            wait()
         if download.total is None and download.open_end and not (wanted or expected or decrypt):
             from ..net.words import no_length
 
             raise no_length(url)
         if decrypt is not None:
-            source.begin()
+            while not source.begin():
+                wait()
         while True:
             n = source.readinto(buf)
+            if n is None:
+                wait()
+                continue
             if not n:
                 break
             sha.update(view[:n])

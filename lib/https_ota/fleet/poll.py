@@ -214,11 +214,28 @@ def _rest(options, start):
 # -- the two files ----------------------------------------------------------------------------------
 
 
+class _Known:
+    total = None
+
+
+def _wait(download, feed, function, *args):
+    result = function(*args)
+    while result is None:
+        if feed:
+            feed()
+        download.wait()
+        result = function(*args)
+    return result
+
+
 # All of a small file; None when it is the one that is known.
 def _read(download, limit, known, feed):
-    download.feed = feed
     try:
-        status = download.open(known=known)
+        identity = None
+        if known:
+            identity = _Known()
+            identity.validator = known
+        status = _wait(download, feed, download.open, 0, identity)
         if status == 304 and known:
             return None
         shown = download.url.split("?", 1)[0]
@@ -232,7 +249,7 @@ def _read(download, limit, known, feed):
         view = memoryview(data)
         n = 0
         while n < len(data):
-            got = download.readinto(view[n:])
+            got = _wait(download, feed, download.readinto, view[n:])
             if not got:
                 break
             n += got

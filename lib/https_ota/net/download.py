@@ -9,9 +9,9 @@ from micropython import const
 from ..errors import OTAError, refuse
 from .http import Connection, join_url, parse_url, tls_buffer
 from .request import build, check_headers, end
-from ..steps import Again
 
 _MAX_REDIRECTS = const(5)
+_SLICE_MS = const(250)  # the longest wait at once
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
 _SECTOR = const(4096)
 _MAX_RECORD = const(16384)  # TLS has none that are longer
@@ -24,15 +24,11 @@ _REDIRECT = const(12)
 _GROW_AFTER = const(16)  # responses until a size that shrank may grow
 
 
-class Changed(OTAError):
-    """The file on the server is another one than before: the stream starts over at its beginning."""
-
-    def __init__(self):
-        super().__init__(OTAError.CHANGED, "the file changed on the server during the download")
-
-
 class Download:
     """A file on a server as a stream: open(), readinto() until it returns 0, and close() in any case.
+
+    open() and readinto() return None where they would have to wait: call them again then, with the same arguments.
+    waits_for() tells what for, wait() waits for it.
 
     url         https://host[:port]/path (http:// only with insecure=True)
     cadata      CA certificates that may vouch for the server: PEM or DER, str or bytes, or a list of these
@@ -122,13 +118,9 @@ class Download:
         self.reached = False  # there is such a server: from now on a failure may pass
         self._from = 0  # where the stream began
         self.verified = None  # the host whose certificate was last found good
-        self.feed = None  # called while waiting, for a watchdog
         self.event = None  # called as event(number, value), see events.py
-        self.connection = (
-            Connection  # or nonblocking.Connection: then methods may raise steps.Again
-        )
         self.pause_ms = 0  # to wait before the next request
-        self.pause_from = None  # for nonblocking.pause
+        self.pause_from = 0
         self.stall_s = stall_s
         self.deadline_s = deadline_s
         self.retry = None  # what recover.py counts
@@ -170,28 +162,37 @@ class Download:
         self._pulse = 0  # when there was a sign of life: bytes that are passed over count
         self._patience_ms = int((stall_s + timeout_s) * 1000)
         self._start = None
-        self._going_on = False  # readinto() was left by steps.Again
+        self._opening = self._going_on = False  # open(), readinto() returned None
+        self._failed = False  # the server answered with an error, whose text is to come
 
     @property
     def validator(self):
         """What identifies the file, see above."""
         return self._etag or self._modified
 
-    def open(self, position=0, validator=None, total=None, known=None, known_total=None):
-        """Connect and read the first response's head; return its status as answer() does.
+    def open(self, position=0, identity=None):
+        """Connect and read the first response's head; return its status: 200, 206, 204 or 304, or None.
 
-        With `position`, `validator` and `total` of an earlier download it goes on there, and starts over
-        (self.position is 0 then) when the file is another one now. With `known`, the validator of a file that
-        need not come again, the answer may be 304; with its length `known_total`, a response with just these is taken
-        for one. An ETag is asked for, a date is not: that would say nothing of an older file.
+        `identity` has the `validator` and `total` of the file that is meant, of an earlier download. With `position` it goes
+        on there, and starts over (self.position is 0 then) when the file is another one now. Without, the file need not
+        come again, and the answer may be 304: of what has an ETag. A date may be the same of two files, and who has an
+        older one than that is told 304, too.
 
         Raises ValueError for a URL or CA data that can't be used, OTAError, or a socket's OSError.
         """
-        self.ask(position, validator, total, known, known_total)
-        return self.answer()
+        if not self._opening:
+            self._ask(position, identity)
+            self._opening = True
+        try:
+            if self._response():
+                self._opening = False
+                return self.status
+            self._check_time()
+        except (OSError, OTAError) as e:
+            self._recover(e)
+        return None
 
-    def ask(self, position=0, validator=None, total=None, known=None, known_total=None):
-        """Prepare what open() does; answer() does it."""
+    def _ask(self, position, identity):
         if not self.origin[0] and (not self._insecure or self._pins):
             raise ValueError(
                 "http:// is neither encrypted nor verified; say insecure=True, without pin=, to accept that"
@@ -200,91 +201,96 @@ class Download:
             raise ValueError(
                 "no server can be verified without cadata=(CA certificates) or pin=; or say insecure=True"
             )
+        if self._pending or self._out:
+            self.drop()  # what was asked for is not wanted any more
         self._choose_size()
-        self._etag = self._modified = None
-        if validator and validator[:1] == b"E":
-            self._etag = validator
-        elif validator and validator[:1] == b"M":
+        self._etag = self._modified = self._known = self.total = None
+        validator = identity and identity.validator
+        kind = validator and validator[:1]
+        if kind == b"E":
+            if position:
+                self._etag = validator
+            else:
+                self._known = validator
+                self._known_total = identity.total or None
+        elif position and kind == b"M":
             self._modified = validator
-        elif validator:
-            position, total = 0, None  # not written by this version
+        else:
+            position = 0  # or not written by this version
+        if position:
+            self.total = identity.total
         self.position = self._from = position
-        self.total = total
-        self._known = known
-        self._known_total = known_total
+        self._going_on = False
         self._head = None
         self._moment = self._pulse = time.ticks_ms()
         if self._start is None:
             self._start = self._moment
 
-    def answer(self):
-        """Connect and read the first response's head; return its status: 200, 206, 204 or 304."""
-        while True:
-            try:
-                if not self._pending:
-                    self._send()
-                self._response()
-                return self.status
-            except Changed:
-                pass  # once more, from the beginning
-            except (OSError, OTAError) as e:
-                self._recover(e)
-
     def close(self):
         """Close the connection; harmless when there is none."""
-        conn, self._conn = self._conn, None
-        self._pending = False
-        self._out = 0
-        if conn is not None:
-            conn.close()
+        self._opening = False
+        self.drop()
 
     def readinto(self, buf):
-        """Read the next bytes of the file into buf; return how many, 0 at its end.
+        """Read the next bytes of the file into buf; return how many, 0 at its end, None when none have come yet.
 
-        Goes on after failures that may pass. Raises OTAError or OSError when it gives up, Changed when the file
-        is another one than before.
+        Goes on after failures that may pass. Raises OTAError or OSError when it gives up; OTAError(CHANGED) when the file
+        is another one than before: the stream starts over at its beginning then.
         """
         if not self._going_on:
             self._going_on = True
             self._pulse = time.ticks_ms()  # the caller may have been away for long
-        while True:
-            try:
-                n = self._read(buf)
-            except Changed:
-                raise
-            except (OSError, OTAError) as e:
-                self._recover(e)
-                continue
-            self._going_on = False
-            if n:
-                self.position += n
-                self._moment = time.ticks_ms()
-                if self.deadline_s:
-                    self.check_deadline()
-                self._look_ahead()
-            return n
+        try:
+            n = self._read(buf)
+            if n is None:
+                self._check_time()
+                return None
+        except (OSError, OTAError) as e:
+            self._recover(e)
+            return None
+        self._going_on = False
+        if n:
+            self.position += n
+            self._moment = time.ticks_ms()
+            if self.deadline_s:
+                self.check_deadline()
+            self._look_ahead()
+        return n
 
     def waits_for(self):
-        """After steps.Again: (stream, True when it waits to write, milliseconds it may wait at most)."""
-        if self.pause_ms or self._conn is None:
-            return None, False, self.pause_ms
-        return self._conn.stream, self._conn.waits_to_write, self._conn.left_ms()
+        """After None: (stream or None, True when it waits to write, milliseconds it may wait at most)."""
+        conn = self._conn
+        if conn is not None and conn.waiting:
+            return conn.waits_for()
+        return None, False, self._pause_left()
 
-    def arrived(self):
-        """What waits_for() told has come."""
-        self._conn.arrived()
+    def wait(self):
+        """Block until what came to None may be tried again, but not for long."""
+        conn = self._conn
+        if conn is not None and conn.waiting:
+            conn.wait()
+        else:
+            time.sleep_ms(min(self._pause_left(), _SLICE_MS))
 
-    def tick(self):
-        """Called by whoever waits, or works for long: for the watchdog and the limits of time."""
-        if self.feed:
-            self.feed()
+    def _pause_left(self):
+        return max(0, self.pause_ms - time.ticks_diff(time.ticks_ms(), self.pause_from))
+
+    def _check_time(self):
         if self.deadline_s:
             self.check_deadline()
         # An attempt that was begun in time may have its time. More is what drips, and never comes to anything.
         if time.ticks_diff(time.ticks_ms(), self._pulse) > self._patience_ms:
             raise OSError(ETIMEDOUT)
 
-    # -- for recover.py -----------------------------------------------------------------------------
+    def drop(self):
+        """Close the connection, to go on with another one."""
+        conn, self._conn = self._conn, None
+        self._pending = self._failed = False
+        self._out = 0
+        if conn is not None:
+            conn.close()
+
+    # -- for retry.py -----------------------------------------------------------------------------
 
     def idle_ms(self):
         """Milliseconds since the last bytes came."""
@@ -339,7 +345,11 @@ class Download:
         from .retry import recover
 
         self._redirects = 0
-        recover(self, e)
+        try:
+            recover(self, e)
+        except BaseException:
+            self._opening = self._going_on = False
+            raise
         if self.event:
             self.event(_RETRY, self.retry.failures if self.retry else 0)
 
@@ -367,15 +377,18 @@ class Download:
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
         if self.pause_ms:
-            self._pause()
+            if self._pause_left():
+                return None
+            self.pause_ms = 0
         if not self._out:
             self._prepare()
         if self._conn is None:
             self._connect()
-        self._open()
-        self._conn.send(self._head, self._out)
+        if not (self._open() and self._conn.send(self._head, self._out)):
+            return None
         self._out = 0
         self._pending = True
+        return True
 
     def _prepare(self):
         later = self.position > 0
@@ -388,7 +401,7 @@ class Download:
                 headers["Authorization"] = digest.header(self.origin[3])
             self._head = build(self.url, self.origin, headers, self._hook, self._condition(later))
         if self._conn is not None and not self._conn.ready():
-            self.close()
+            self.drop()
         if (
             self._roof is not None
             and self.position - self._sized_at >= self.size * self._grow_after
@@ -408,17 +421,9 @@ class Download:
             self._end = self.total
             self._out = end(head, self.position if later else -1, -1)
 
-    def _pause(self):
-        if self.connection is Connection:
-            from .retry import pause
-        else:
-            from .nonblocking import pause
-        pause(self)
-
     def _condition(self, later):
         if not later:
-            # To a date servers say 304 for any file that is not younger (RFC 9110, section 13.1.3).
-            if not self._known or self._known[:1] != b"E":
+            if not self._known:
                 return ""
             return "If-None-Match: %s\r\n" % self._known[1:].decode()
         # A weak ETag says "as good as", which is not enough for bytes (RFC 9110, section 13.1.5); servers take one
@@ -439,19 +444,15 @@ class Download:
             if cert is not None and self.origin[:3] != self._home:
                 cert = key = None
             self._context = context(cadata, insecure, cert, key)
-        self._conn = self.connection(
-            host,
-            port,
-            self._context if tls else None,
-            self.timeout_s,
-            self._on_answer,
-            self.tick,
+        self._conn = Connection(
+            host, port, self._context if tls else None, self.timeout_s, self._on_answer
         )
 
     def _open(self):
         if self._conn.opened:
-            return
-        self._conn.open()
+            return True
+        if not self._conn.open():
+            return None
         if self._pins:
             from .pin import check
 
@@ -461,6 +462,7 @@ class Download:
         if self._context is not None and self._trust is not None and self._trust[2] is None:
             self._trust = None  # parsed: the caller's data need not stay in memory
         self.verified = self.origin[:3]
+        return True
 
     def _on_answer(self):
         self.answered = True
@@ -469,15 +471,16 @@ class Download:
 
     def _response(self):
         while True:
-            if self._out:
-                self._send()
-            self.status = self._conn.response()
-            self._pending = False
+            if not self._pending and not self._send():
+                return None
+            if not self._failed:
+                status = self._conn.response()
+                if status is None:
+                    return None
+                self.status = status
             if self.status == 401 and self._digest:
                 self._digest.take(self._conn.challenge, self.url)
-                self.close()
-                self._pending = True
-                self._prepare()
+                self.drop()
                 continue
             if self.status not in _REDIRECTS:
                 break
@@ -485,13 +488,13 @@ class Download:
             if self._redirects > _MAX_REDIRECTS:
                 raise OTAError(OTAError.REDIRECT, "more than %d redirects" % _MAX_REDIRECTS)
             self._redirect()
-            # From here on this is what the response is to.
-            self._pending = True
-            self._prepare()
+        if not self._check():
+            return None
         self._redirects = 0
+        self._pending = False
         if self._digest:
             self._digest.accepted()
-        self._check()
+        return True
 
     def _check(self):
         conn = self._conn
@@ -506,29 +509,32 @@ class Download:
                 total = conn.length
             self.open_end = conn.open_end
         elif self.status in (204, 304):
-            return
+            return True
         elif self.status != 416 or not self.position:
             from .words import status_error
 
+            self._failed = True
+            text = conn.text()
+            if text is None:
+                return None
             self.retry_after = conn.retry_after
-            raise status_error(self.status, self.url, conn.text(), conn.retry_after)
+            raise status_error(self.status, self.url, text, conn.retry_after)
         if self.position and (
             self.status == 416  # it is shorter than it was
             or not self._same(conn)
             or (self.total is not None and total is not None and total != self.total)
         ):
-            self.close()
+            self.drop()
             self.position = self.least = self._sized_at = 0
             self.total = self._etag = self._modified = self._known = None
-            raise Changed
-        if (
-            self._known
-            and self._known in (conn.etag, conn.modified)
-            and self._known_total == total is not None
-        ):
-            self.close()
+            if self._opening:
+                self._prepare()
+                return None
+            raise OTAError(OTAError.CHANGED, "the file changed on the server during the download")
+        if self._known and self._known == conn.etag and self._known_total == total is not None:
+            self.drop()
             self.status = 304
-            return
+            return True
         if self.status == 206:
             if self.auto_size and self.total is None:
                 self._fit(conn.head_size)
@@ -544,6 +550,7 @@ class Download:
         self._modified = conn.modified or self._modified
         if self._known is not None:
             self._known = self._head = None  # that question is answered
+        return True
 
     def _same(self, conn):
         """Whether the response may be of the file that we are at: what is absent is not different."""
@@ -600,7 +607,7 @@ class Download:
         location = self._conn.location
         if not location:
             raise OTAError(OTAError.REDIRECT, "status %d without a Location" % self.status)
-        self.close()
+        self.drop()
         url = join_url(self.url, location)
         try:
             origin = parse_url(url)
@@ -636,10 +643,9 @@ class Download:
         while True:
             if self.total is not None and self.position >= self.total:
                 return 0
-            if self._out or self._conn is None or (self._conn.ready() and not self._pending):
-                self._send()
-            if self._pending:
-                self._response()
+            if self._pending or self._out or self._conn is None or self._conn.ready():
+                if not self._response():
+                    return None
             # Where nothing tells the length, what must come is read and no byte more: a read that ends in an
             # error gives none of its bytes.
             limit = 0
@@ -647,6 +653,8 @@ class Download:
                 limit = self.least - self.position
             try:
                 n = self._conn.readinto(buf, limit)
+                if n is None:
+                    return None
             except (OSError, OTAError) as e:
                 if self.total is None and 0 < self.least <= self.position:
                     n = 0  # the file is complete, and the server did not say goodbye
@@ -663,10 +671,9 @@ class Download:
                     raise
             if n and self._skip:
                 self._pulse = time.ticks_ms()
-                self.tick()
-                n = self._drop(buf, n)
+                n = self._pass_over(buf, n)
                 if not n:
-                    continue
+                    return None
             if n:
                 return n
             if self._skip:
@@ -689,22 +696,20 @@ class Download:
                     "the response ended after %d of %d bytes" % (self.position, self._end),
                 )
             if not self._conn.ready():
-                self.close()
+                self.drop()
 
     def _look_ahead(self):
         """Use the time that the caller takes to write what it got."""
         if self.position == self.total:
-            self.close()  # frees the TLS buffers
+            self.drop()  # frees the TLS buffers
         elif self.position == self._end and self._conn.ready():
             # The next request goes out now, so that the round trip hides behind the flash.
             try:
                 self._send()
-            except Again:
-                pass  # the next read goes on with it
             except (OSError, OTAError):
-                self.close()  # the next read connects anew
+                self.drop()  # the next read connects anew
 
-    def _drop(self, buf, n):
+    def _pass_over(self, buf, n):
         if n <= self._skip:
             self._skip -= n
             return 0

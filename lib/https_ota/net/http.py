@@ -5,15 +5,15 @@
 
 import gc
 import socket
+import time
 from errno import EINPROGRESS, ETIMEDOUT
 from select import POLLERR, POLLHUP, POLLIN, POLLOUT, poll
 
 from micropython import const
 
 from ..errors import OTAError
-from ..steps import Again
 
-_SLICE_MS = const(250)  # the longest wait without a look at the watchdog and the deadline
+_SLICE_MS = const(250)  # the longest wait at once
 _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 
 _LINE = const(256)  # a longer head line is cut to this, Location's excepted
@@ -158,12 +158,12 @@ def _encode(text, more):
 
 
 class Connection:
-    """A connection to one host: open() first. It waits; what doesn't is nonblocking.Connection.
+    """A connection to one host: open() first. open(), send(), response() and readinto() return None where they would have to
+    wait: call them again then, waits_for() tells what for, wait() waits for it. Nothing is lost by it. Looking up the host's
+    name does wait, as MicroPython has no other way.
 
     `context` is a tls.SSLContext, or None for plain TCP; `timeout_s` is how long the network may be silent;
-    `answered` is called when there is a TCP connection, before the TLS handshake; `tick` four times a second
-    while it waits, and may raise.
-    open(), send(), response() and readinto() may raise steps.Again in a subclass, and go on when they are called again.
+    `answered` is called when there is a TCP connection, before the TLS handshake.
     After response(): `status`, `length` (of the body, -1 when the head does not tell), `start`, `end`
     and `total` of a Content-Range (-1 when absent), `open_end` (only the end of the connection, TLS's or TCP's, ends the
     body, and MicroPython does not tell one from the other), `location`, `etag` and `modified` (bytes that begin with their
@@ -171,7 +171,7 @@ class Connection:
     `retry_after` (seconds, 0 when absent), `head_size` in bytes.
     """
 
-    def __init__(self, host, port, context, timeout_s, answered=None, tick=None):
+    def __init__(self, host, port, context, timeout_s, answered=None):
         self._one = bytearray(1)
         self._line = bytearray(_LINE)
         self._n = 0  # bytes of the line so far
@@ -202,36 +202,36 @@ class Connection:
         self._address = None  # the one that was
         self._raw = None  # the TCP socket
         self._sock = None  # the stream, once TCP is connected
-        self._peer = host, port, context, timeout_s
+        self._peer = host, port, context
         self._timeout_ms = max(1, int(timeout_s * 1000))
         self._answered = answered
-        self._tick = tick
-        # The socket never blocks: a read that waits would feed no watchdog and look at no deadline.
         self._poller = poll()
+        self.waiting = False  # for the network, since
+        self._since = 0
         self.opened = False  # for its owner, to be set once open() and what comes with it is done
 
     def open(self):
         """Make sure that there is a connection, TLS's handshake included."""
         try:
             if self.addresses is None:
-                if self._tick:
-                    self._tick()
-                host, port, _, _ = self._peer
+                host, port, _ = self._peer
                 self.addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
             while self._sock is None:
                 try:
                     if self._raw is None:
                         self._address = self.addresses.pop(0)
                         self._connect(self._address)
-                    self._end_connect()
+                    if not self._end_connect():
+                        return None
                 except OSError:
                     if not self.addresses:
                         raise
                     self._hang_up()
-            if self._sock is not self._raw:
-                self._handshake()
+            if self._sock is not self._raw and not self._handshake():
+                return None
         except (OSError, ValueError, MemoryError) as e:
             self._fail(e)
+        return True
 
     def _connect(self, address):
         self._raw = socket.socket(address[0], address[1], address[2])
@@ -245,48 +245,47 @@ class Connection:
                 raise
 
     def _end_connect(self):
-        while True:
-            for _, events in self._poller.ipoll(0):
-                break
-            else:
-                self._wait(True)
-                continue
+        for _, events in self._poller.ipoll(0):
             break
+        else:
+            return self._wait(True)
+        self.waiting = False
         if events & (POLLERR | POLLHUP):
             self._raw.recv(1)  # raises the error
             raise OSError(ETIMEDOUT)
-        host, _, context, _ = self._peer
+        host, _, context = self._peer
         if self._answered:
             self._answered()
         if context is None:
             self._sock = self._raw
-            return
+            return True
         gc.collect()  # a handshake wants large blocks
         self._sock = context.wrap_socket(
             self._raw, server_hostname=host, do_handshake_on_connect=False
         )
+        return True
 
     def _handshake(self):
         sock = self._sock
         while sock.getpeercert(True) is None:
-            if self._tick:
-                self._tick()  # what comes may be followed by long arithmetic
             # Reading drives it. There is nothing to be read before the first request.
-            got = sock.readinto(self._one)
+            got = self._read(self._one, 1)
             if got is not None:
                 raise OSError(ETIMEDOUT if got else _CONN_EOF)
             if sock.getpeercert(True) is None:
-                self._wait(False)
+                return None
+        self.waiting = False
+        return True
 
     def _fail(self, e):
         """Raise what the error `e` of connecting means."""
-        host, port, context, timeout_s = self._peer
+        host, port, _ = self._peer
         self.close()
         if isinstance(e, MemoryError):
             raise e
         from .words import connect_error
 
-        raise connect_error(e, host, port, self._address, context, timeout_s, self._tick)
+        raise connect_error(e, host, port, self._address)
 
     def close(self):
         """Close the socket; harmless when it is closed."""
@@ -298,6 +297,7 @@ class Connection:
     def _hang_up(self):
         sock, self._sock = self._sock, None
         raw, self._raw = self._raw, None
+        self.waiting = False
         if raw is not None:
             self._poller.unregister(raw)
         for s in (sock, raw):
@@ -322,34 +322,55 @@ class Connection:
                 if sent == 0
                 else self._sock.write(request, sent, n - sent)
             )
-            if m:
-                self._sent += m
-            else:
-                self._wait(True)
+            if not m:
+                return self._wait(True)
+            self._sent += m
+            self.waiting = False
         self._sent = 0
+        return True
+
+    def _read(self, buf, n):
+        if self.waiting:
+            self._look(0)
+        n = self._sock.readinto(buf, n)
+        if n is None:
+            return self._wait(False)
+        self.waiting = False
+        return n
 
     def _wait(self, to_write):
-        """Nothing can be read, or written, now: return when that may have changed."""
-        poller = self._poller
+        """Nothing can be read, or written, now: None, as long as that is not overdue."""
+        if not self.waiting:
+            self.waiting = True
+            self._since = time.ticks_ms()
         if to_write != self._to_write:
             # Only then: it may allocate.
             self._to_write = to_write
-            poller.modify(self._raw, POLLOUT if to_write else POLLIN)
-        left = self._timeout_ms
-        while True:
-            if self._tick:
-                self._tick()
-            # What comes is progress, be it only a piece of a TLS record.
-            for _ in poller.ipoll(min(left, _SLICE_MS)):
-                return
-            left -= _SLICE_MS
-            if left <= 0:
-                raise OSError(ETIMEDOUT)
+            self._poller.modify(self._raw, POLLOUT if to_write else POLLIN)
+        if self._left() <= 0:
+            raise OSError(ETIMEDOUT)
+
+    def _left(self):
+        return self._timeout_ms - time.ticks_diff(time.ticks_ms(), self._since)
+
+    def _look(self, ms):
+        # What comes is progress, be it only a piece of a TLS record.
+        for _ in self._poller.ipoll(ms):
+            self.waiting = False
+
+    def waits_for(self):
+        """After None: (stream, True when it waits to write, milliseconds it may wait at most)."""
+        return self._sock or self._raw, self._to_write, max(0, self._left())
+
+    def wait(self):
+        """Block until what came to None may be tried again, but not for long."""
+        self._look(max(0, min(self._left(), _SLICE_MS)))
 
     def response(self):
         """Read the head of the response and return its status; 1xx responses are passed over."""
         while True:
-            self._read_head()
+            if not self._read_head():
+                return None
             if self.status >= 200:
                 self.head_size = _MAX_HEAD - self._budget
                 return self.status
@@ -361,7 +382,8 @@ class Connection:
     def readinto(self, buf, limit=0):
         """Read body bytes into buf, at most `limit` unless that is 0; 0 at the end of this response's body."""
         if self._chunked and self.left == 0:
-            self._next_chunk()
+            if not self._next_chunk():
+                return None
         if self.left == 0:
             return 0
         size = len(buf)
@@ -369,10 +391,9 @@ class Connection:
             size = limit
         if 0 < self.left < size:
             size = self.left
-        n = self._sock.readinto(buf, size)
-        while n is None:
-            self._wait(False)
-            n = self._sock.readinto(buf, size)
+        n = self._read(buf, size)
+        if n is None:
+            return None
         if self.left > 0:
             if n == 0:
                 raise OTAError(
@@ -391,13 +412,14 @@ class Connection:
         return self.keep and self.left == 0 and not self._chunked
 
     def text(self, size=120):
-        """The first bytes of the body as text for an error message; '' when it is not text."""
+        """The first bytes of the body as text for an error message; '' when it is not text, None when it has not come."""
         from ..errors import as_text
 
         try:
             buf = bytearray(size)
-            return as_text(buf, self.readinto(buf))
-        except (OSError, OTAError, Again):
+            n = self.readinto(buf)
+            return None if n is None else as_text(buf, n)
+        except (OSError, OTAError):
             return ""
 
     # -- the head ---------------------------------------------------------------------------------
@@ -405,6 +427,8 @@ class Connection:
     def _read_head(self):
         while not self._in_head:
             n = self._read_line(False)
+            if n is None:
+                return None
             if n:  # some servers end a body with an empty line
                 self._status_line(n)
                 self._in_head = True
@@ -412,6 +436,8 @@ class Connection:
         while n:
             self._header(n)
             n = self._read_line()
+        if n is None:
+            return None
         self._in_head = False
         if self.status in (204, 304) or self.status < 200:
             self.left = 0
@@ -428,6 +454,7 @@ class Connection:
         else:
             self.keep = False
             self.open_end = True
+        return True
 
     def _status_line(self, n):
         self._chunked = False
@@ -562,7 +589,7 @@ class Connection:
             i += 1
 
     def _read_line(self, folds=True):
-        """Read a line into self._line; return its length without the line end, at most _LINE.
+        """Read a line into self._line; return its length without the line end, at most _LINE. None: go on later.
 
         With `folds`, one that goes on in the next, which then begins with a space, is one line (RFC 9112, section 5.2).
         """
@@ -572,11 +599,10 @@ class Connection:
             if self._held:
                 self._held = False
             else:
-                got = self._sock.readinto(one)
+                got = self._read(one, 1)
+                if got is None:
+                    return None
                 if not got:
-                    if got is None:
-                        self._wait(False)
-                        continue
                     raise OTAError(
                         OTAError.DISCONNECTED,
                         "the server closed the connection before its answer was complete",
@@ -741,15 +767,18 @@ class Connection:
             if self._n == 0:
                 self._budget = 2
             n = self._read_line(False)
+            if n is None:
+                return None
             if n:
                 self._refuse("chunk", 0, n, "a line end after its last byte")
             self._chunk_ends = False
         if self._in_trailer:
-            self._skip_trailer()
-            return
+            return self._skip_trailer()
         if self._n == 0:
             self._budget = _MAX_HEAD
         n = self._read_line(False)
+        if n is None:
+            return None
         line = self._line
         size = 0
         i = 0
@@ -770,9 +799,14 @@ class Connection:
         self.left = size
         if size == 0:
             self._in_trailer = True
-            self._skip_trailer()
+            return self._skip_trailer()
+        return True
 
     def _skip_trailer(self):
-        while self._read_line():
-            pass
+        n = self._read_line()
+        while n:
+            n = self._read_line()
+        if n is None:
+            return None
         self._chunked = self._in_trailer = False
+        return True

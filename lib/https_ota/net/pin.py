@@ -47,11 +47,6 @@ def public_key(cert):
     return _field(cert, 5)  # behind serial number, signature algorithm, issuer, validity, subject
 
 
-def names(cert):
-    """Issuer and subject of a certificate, as memoryviews of its DER."""
-    return _field(cert, 2), _field(cert, 4)
-
-
 def _field(cert, n):
     mv = memoryview(cert)
     at = element(mv, element(mv, 0)[0])[0]  # of TBSCertificate

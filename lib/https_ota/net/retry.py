@@ -12,7 +12,6 @@ from .http import tls_buffer
 
 _SMALLEST = const(512)
 _LONGEST_WAIT_MS = const(32000)
-_SLICE_MS = const(100)
 _FIRST_TRIES = const(3)
 _BROKEN = (-29312, -29056)  # MBEDTLS_ERR_SSL_CONN_EOF, _INVALID_MAC
 # Statuses below 500 that a server gives for a while: timeout, too many requests. Those from 500 on are trouble of its
@@ -36,10 +35,10 @@ class _Retry:
 
 
 def recover(download, e):
-    """Make `download` ready to go on after error `e`, after a pause if that helps; raise `e` when nothing does."""
+    """Make `download` ready to go on after error `e`, with a pause if that helps; raise `e` when nothing does."""
     d = download
     renewed = False
-    d.close()
+    d.drop()
     if d.deadline_s:
         d.check_deadline()
     if isinstance(e, OSError):
@@ -63,9 +62,9 @@ def recover(download, e):
     elif e.code == OTAError.CERT_CA and d.cadata is not None:
         from .words import untrusted
 
-        raise untrusted(e, d)
+        raise untrusted(e, d.cadata)
     elif e.code != OTAError.DISCONNECTED:
-        raise e
+        raise e  # CHANGED among them
     if d.retry is None:
         d.retry = _Retry()
     retry = d.retry
@@ -87,16 +86,7 @@ def recover(download, e):
     if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
         raise _give_up(d, e)
     d.pause_ms = wait
-
-
-def pause(download):
-    """Wait for download.pause_ms."""
-    d = download
-    while d.pause_ms > 0:
-        d.tick()
-        time.sleep_ms(min(d.pause_ms, _SLICE_MS))
-        d.pause_ms -= _SLICE_MS
-    d.pause_ms = 0
+    d.pause_from = time.ticks_ms()
 
 
 # Nothing has ever been reached: more likely a wrong address. But a handshake that was broken off, rather than

@@ -52,7 +52,7 @@ def no_length(url):
     )
 
 
-def connect_error(e, host, port, address, context, timeout_s, tick=None):
+def connect_error(e, host, port, address):
     """What to raise for an error of connecting: an OTAError where the reason is known, else `e` with words.
 
     `address` is the one that was tried, as getaddrinfo() gives it; None when there is none.
@@ -67,9 +67,14 @@ def connect_error(e, host, port, address, context, timeout_s, tick=None):
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
-        return _handshake_error(number, host, port, context, timeout_s, tick)
+        return _handshake_error(number, host, port)
     if number == -30592:  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
-        return _alert_error(number, host, port, address, context, timeout_s, tick)
+        # Which alert it was, mbedTLS does not tell.
+        return OSError(
+            number,
+            "%s:%d: the server broke the TLS handshake off; `https-ota probe` on a computer tells why"
+            % (host, port),
+        )
     if number == -28288:  # MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
         return OSError(
             number,
@@ -81,101 +86,35 @@ def connect_error(e, host, port, address, context, timeout_s, tick=None):
     return OSError(number, "%s:%d: %s" % (host, port, detail))
 
 
-def _handshake_error(number, host, port, context, timeout_s, tick):
-    from .chain import measure
-
+def _handshake_error(number, host, port):
     room = tls_buffer()
-    chain = 0
-    need = 16384
-    try:
-        chain, size = measure(host, port, context, timeout_s, tick)
-    except OSError:
-        pass  # the rest has to do
-    else:
-        if not size:
-            return OTAError(
-                OTAError.HTTP_PROTOCOL,
-                "%s:%d: expected TLS, what answers there speaks something else; check the port"
-                % (host, port),
-            )
-        if chain and size <= room:
-            return OTAError(
-                OTAError.DISCONNECTED,
-                "%s:%d: a TLS record that can't be right came within the handshake (%d): something on the way changes"
-                " what passes" % (host, port, number),
-            )
-        need = max((size + 1023) // 1024 * 1024, room + 1024)
-    what = "certificate chain (%d bytes)" % chain if chain else "TLS handshake"
+    # TLS has no record that is longer.
+    if number == _RECORD_TOO_BIG[0] and room >= 16384:
+        return OTAError(
+            OTAError.HTTP_PROTOCOL,
+            "%s:%d: expected TLS, what answers there speaks something else" % (host, port),
+        )
     return OTAError(
         OTAError.TLS_BUFFER,
-        "%s:%d: the server's %s does not fit this firmware's input buffer (%d bytes): serve a shorter chain, or use"
-        " firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=%d" % (host, port, what, room, need),
+        "%s:%d: the server's TLS handshake, which is as long as its certificate chain, does not fit this firmware's input"
+        " buffer (%d bytes), or what answers there does not speak TLS; `https-ota probe` on a computer tells"
+        % (host, port, room),
     )
 
 
-# What a server says before it hangs up (RFC 5246, section 7.2). Without these words mbedTLS's number would be all.
-_ALERTS = {
-    40: "the server has no cipher in common with this firmware, or wants the board's certificate: cert= and key=",
-    42: "the server refuses the board's certificate (cert=)",
-    43: "the server refuses the kind of the board's certificate (cert=)",
-    44: "the board's certificate (cert=) was revoked, says the server",
-    45: "the board's certificate (cert=) has expired, says the server",
-    46: "the server refuses the board's certificate (cert=)",
-    48: "the server does not know who signed the board's certificate (cert=)",
-    70: "the server wants TLS 1.3, this firmware has TLS 1.2: let the server speak that, too",
-    112: "the server knows no host of this name",
-    116: "the server wants the board's certificate: cert= and key=",
-}
-
-
-def _alert_error(number, host, port, address, context, timeout_s, tick):
-    from .chain import look
-
-    alert = 0
-    try:
-        alert = look(host, port, context, timeout_s, tick, address).alert
-    except Exception:
-        pass  # what is looked for are words: nothing may take the error's place
-    words = _ALERTS.get(alert)
-    if not words:
-        words = "the server broke the TLS handshake off"
-        if alert:
-            words += " (alert %d)" % alert
-    return OSError(number, "%s:%d: %s" % (host, port, words))
-
-
-def untrusted(e, download):
-    """OTAError(CERT_CA) `e` with what else is known of why the certificate is not trusted."""
+def untrusted(e, cadata):
+    """OTAError(CERT_CA) `e` with what of the caller's CA data could not be used."""
     import tls
 
-    from ..der import to_der
-    from .chain import look
     from .tls import load_roots
 
-    d = download
-    words = e.detail
-    bad = []
     try:
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        bad = load_roots(context, d.cadata)
-        issuer = look(d.origin[1], d.origin[2], context, d.timeout_s, d.tick).lone_issuer()
-        if issuer and not any(issuer in root for root in to_der(d.cadata, "cadata", [])):
-            words += (
-                "; if that is there, the server does not send an intermediate certificate: its own is signed by %s"
-                % _name(issuer)
-            )
-    except Exception:
-        pass  # as above
-    if bad:
-        words += "; in cadata, this can't be used: " + _bad_words(bad)
-    return OTAError(e.code, words)
-
-
-# The common name in a name (X.520).
-def _name(name):
-    at = name.find(b"\x06\x03\x55\x04\x03")
-    text = name[at + 7 : at + 7 + name[at + 6]] if at >= 0 else b""
-    return as_text(text, len(text)) or "one without a name"
+        bad = load_roots(tls.SSLContext(tls.PROTOCOL_TLS_CLIENT), cadata)
+    except (ValueError, OSError):
+        return e  # what is looked for are words: nothing may take the error's place
+    if not bad:
+        return e
+    return OTAError(e.code, e.detail + "; in cadata, this can't be used: " + _bad_words(bad))
 
 
 def no_root(bad):

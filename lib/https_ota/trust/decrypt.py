@@ -57,7 +57,7 @@ class Decrypt:
         return hasattr(self._cipher, "replay")
 
     def begin(self):
-        """Read the header from the source and make the cipher ready.
+        """Read the header from the source and make the cipher ready: True then, None while it has not come.
 
         Raises OTAError, or what the source raises.
         """
@@ -66,8 +66,9 @@ class Decrypt:
             self._part = memoryview(bytearray(size))
             self._got = 0
         while self._got < size:
-            # This may raise steps.Again; the next call goes on.
             n = self._source.readinto(self._part[self._got :])
+            if n is None:
+                return None
             if not n:
                 if hasattr(self._cipher, "check"):
                     self._cipher.check(self._part[: self._got])
@@ -79,6 +80,7 @@ class Decrypt:
             self._got += n
         header, self._part = bytes(self._part), None
         self.resume(header)
+        return True
 
     def restart(self):
         """The source starts over: begin() reads the header from its first byte."""
@@ -113,6 +115,8 @@ class Decrypt:
     def readinto(self, buf):
         """Read and decrypt the next bytes into buf; return how many, 0 at the end. Allocates nothing itself."""
         n = self._source.readinto(buf)
+        if n is None:
+            return None
         if not n:
             self._complete()
             return 0
