@@ -164,6 +164,9 @@ def main() -> None:
         )
     )
     report.write("bench", text)
+    report.write(
+        "bench", report.table(["bytes", "figure"], [row[:2] for row in held]), report.SHORT
+    )
 
 
 if __name__ == "__main__":

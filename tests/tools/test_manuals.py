@@ -34,6 +34,7 @@ NOT_HERE = {
     r"https-ota ca https://your\.server": "test_ca.py has servers",
     r"mpremote connect /dev/pts/N|https-ota push --port /dev/pts/N": "has a word in place of a port",
     r"mpremote$": "waits for somebody to type",
+    r"mpremote mip install http://HOST": "has a word in place of a server; test_slices.py has one",
     r"https-ota [a-z]+( --[a-z-]+)*$|mpremote mip install$": "is the name of a command or an option",
 }
 
@@ -61,6 +62,29 @@ HERE = [c for c in ALL if not reason(c)]
 def test_there_are_commands():
     assert len(HERE) > 15
     assert any(c.startswith("mpremote mip install package.json") for c in HERE)
+
+
+def anchors(path):
+    """What a manual's headings are called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert ROOT in target.parents, link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_first_manual_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
 @pytest.mark.parametrize("command", [c for c in ALL if c.startswith("make ")])

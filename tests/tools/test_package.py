@@ -12,13 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "https_ota"
-README = (ROOT / "README.md").read_text()
+MANUAL = (ROOT / "lib" / "README.md").read_text()
 MODULES = sorted(str(path.relative_to(LIB)) for path in LIB.rglob("*.py"))
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the README's table below a heading."""
-    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    """The rows of the manual's table below a heading."""
+    section = MANUAL.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
@@ -43,6 +43,18 @@ def test_error_table_is_the_class_with_the_advice():
     assert rows == table("Errors")
     numbers = [number for _, number, _ in codes]
     assert len(set(numbers)) == len(numbers) > 20
+
+
+def test_event_table_is_the_module():
+    source = (LIB / "events.py").read_text()
+    events = re.findall(r"^([A-Z_]+) = (\d+)  # (.*)$", source, re.MULTILINE)
+    assert [[f"`{name}`", number, words] for name, number, words in events] == table("Events")
+
+
+def test_slice_table_is_that_of_the_manifest():
+    slices = mip_package.manifest()["SLICES"]
+    there = {name: needs for name, (_, needs) in slices.items() if name != "core"}
+    assert {name: needs for name, _, needs in table("Slices")} == there
 
 
 def test_every_error_code_is_raised_somewhere():
