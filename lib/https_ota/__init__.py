@@ -9,9 +9,6 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    # What finds the names takes this function's place, and is not listed as a module.
-    from .names import find
+    from .names import find  # it takes this function's place
 
-    __import__("sys").modules.pop("https_ota.names")
-    globals()["__getattr__"] = find
     return find(name)

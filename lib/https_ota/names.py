@@ -37,6 +37,10 @@ class _Later:
 def find(name, now=False):
     """What the package offers by this name, or something that loads it when it is used; loaded `now` if that is True."""
     global _passes
+    # From now on it is asked itself, and not listed as a module.
+    package = sys.modules["https_ota"]
+    package.__getattr__ = find
+    sys.modules.pop("https_ota.names", None)
     at = _NAMES.find(" " + name + " ")
     whole = at < 0
     if whole:
@@ -62,5 +66,5 @@ def find(name, now=False):
     value = __import__(home, None, None, ("_",))
     if not whole:
         value = getattr(value, name)
-    setattr(sys.modules["https_ota"], name, value)
+    setattr(package, name, value)
     return value

@@ -75,13 +75,13 @@ def status():
                 ", ".join(marks),
             )
         )
-    _floor(found)
+    _floor(found, running)
 
 
-def _floor(found):
+def _floor(found, running):
     from .boot.version import secure_floor
 
-    own = otadata.newest(found, otadata.running_number())
+    own = otadata.newest(found, running)
     if own is None or found[own][2] != otadata.VALID:
         return
     least = running_info().secure_version

@@ -58,7 +58,6 @@ STILL: dict[str, dict[str, str]] = {
         "ota": "_used",
     },
     "core": {
-        "boot.confirm": "boot.history boot.version",
         "find": "flash.words",
         "flash.slot": "boot.history",
         "net.download": "net.words",

@@ -11,7 +11,8 @@ from esp32 import Partition
 from fakenet import fails
 from https_ota import OTAError
 from https_ota.boot.rollback import rollback
-from https_ota.boot.confirm import confirm, state
+from https_ota.boot.confirm import confirm, keep_floor, state
+from https_ota.flash import nvs
 from https_ota.flash.otadata import (
     ABORTED,
     INVALID,
@@ -23,7 +24,7 @@ from https_ota.flash.otadata import (
     partition,
     slot_number,
 )
-from makeimage import flip, image
+from makeimage import descriptor, flip, image
 
 ERASE = 6
 
@@ -145,6 +146,29 @@ def test_no_otadata():
 
 
 # -- confirm
+
+
+def test_firmware_on_trial_is_kept_without_slices():
+    """history.py and version.py may be left out, whatever the image's secure version."""
+    import builtins
+
+    def absent(name, *rest):
+        if name in ("history", "version"):
+            raise ImportError(name)
+        return find(name, *rest)
+
+    write("ota_1", image(9000, desc=descriptor(secure_version=7)))
+    find = __import__
+    builtins.__import__ = absent
+    try:
+        for label, i in (("ota_0", 0), ("ota_1", 1)):
+            simboot.running = Partition(label)._entry
+            record(i, i + 1, PENDING_VERIFY)
+            assert confirm() is True and state() == VALID
+            assert confirm() is False and keep_floor(VALID)
+    finally:
+        builtins.__import__ = find
+    assert keep_floor(VALID) and nvs.get_number("floor") == 7
 
 
 def test_firmware_on_trial_is_kept():

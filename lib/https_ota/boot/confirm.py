@@ -1,9 +1,7 @@
-# What an application does at every boot: ask whether this firmware is on trial, and keep it.
+# Confirming: what an application does at every boot, to ask whether this firmware is on trial, and to keep it.
 #
-# The bootloader starts a new firmware once as PENDING_VERIFY; unless it is confirmed, the next reset of
-# any kind goes back to the old one.
-
-from struct import unpack
+# The bootloader starts a new firmware once as PENDING_VERIFY; unless it is confirmed, the next reset of any kind goes
+# back to the old one. history.py and version.py are slices: what they would keep is not kept without them.
 
 from esp32 import Partition
 
@@ -15,37 +13,34 @@ watch = None  # what guard() has begun and confirm() ends
 def confirm():
     """Keep the running firmware. True when it was on trial, False when there was nothing to confirm."""
     # In any other state the record that the firmware would mark may be another slot's, set to boot next.
-    before = state()
-    on_trial = before == PENDING_VERIFY
+    now = state()
+    on_trial = now == PENDING_VERIFY
     if on_trial:
         Partition.mark_app_valid_cancel_rollback()
+        now = VALID
     guarded = watch and watch.confirmed()
-    if on_trial or (guarded and before == VALID):
-        kept()
-    else:
-        keep_floor(before)
+    keep_floor(now, now == VALID and (on_trial or guarded))
     return on_trial
 
 
-def kept():
-    """What is to be done once the running firmware is confirmed, besides telling the bootloader."""
-    from .history import confirmed
-
-    confirmed()
-    keep_floor(VALID)
-
-
-def keep_floor(state):
+def keep_floor(state, proved=False):
     """From now on install nothing below the running firmware's secure version, if its state says that it was confirmed.
 
     At each confirm(), update and rollback(): what a power cut or a full NVS kept from being stored is made up for.
-    False when it is still not stored.
+    False when it is still not stored. `proved`: it was confirmed just now, so what failed before may be tried again.
     """
     # secure_version of the application's descriptor: 0 in most builds.
     word = bytearray(4)
     Partition(Partition.RUNNING).readblocks(0, word, 36)
-    if not any(word) or state != VALID:
-        return True
-    from .version import raise_floor
+    try:
+        if proved:
+            from .history import confirmed
 
-    return raise_floor(unpack("<I", word)[0])
+            confirmed()
+        if any(word) and state == VALID:
+            from .version import raise_floor
+
+            return raise_floor(int.from_bytes(word, "little"))
+    except ImportError:
+        pass
+    return True

@@ -78,7 +78,7 @@ class _Watch:
         # Confirmed by the firmware's own function rather than by confirm(), which would have done this.
         if _is_valid():
             self.confirmed()
-            confirm.kept()
+            confirm.keep_floor(VALID, True)
             return
         try:
             from .history import leaving

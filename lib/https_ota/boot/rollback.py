@@ -1,4 +1,4 @@
-# Going back: taking a selection back before its first start, and giving up the running firmware.
+# Rollback by hand: taking a selection back before its first start, and giving up the running firmware.
 
 import machine
 from esp32 import Partition
@@ -21,7 +21,7 @@ def cancel():
     if part is None:
         return False
     found = otadata.entries(part)
-    i = selected(found, otadata.running_number())
+    i = selected(found, otadata.slot_number(Partition(Partition.RUNNING)))
     if i is None:
         return False
     secure(part, found[i][0])
@@ -41,7 +41,7 @@ def rollback(why="rollback"):
         return True
     part = otadata.partition()
     found = otadata.entries(part) if part else (None, None)
-    own = otadata.newest(found, otadata.running_number())
+    own = otadata.newest(found, otadata.slot_number(Partition(Partition.RUNNING)))
     _find(found, own)
     # By hand there is time to make room for what must not be forgotten; a firmware that does not work has to go.
     if not keep_floor(found[own][2]) and why != "starts":

@@ -290,7 +290,7 @@ def secure(part, number):
     selected twice.
     """
     found = otadata.entries(part)
-    running = otadata.running_number()
+    running = otadata.slot_number(Partition(Partition.RUNNING))
     own = otadata.newest(found, running)
     if running >= 0 and (own is None or not otadata.boots(found[own])):
         a, b = found
