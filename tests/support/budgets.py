@@ -30,12 +30,12 @@ FROZEN_XTENSA = "flash that the frozen package takes, xtensawin"
 FROZEN_RISCV = "flash that the frozen package takes, rv32imc"
 
 BUDGETS = {
-    MPY_UPDATE: 59_500,
+    MPY_UPDATE: 60_500,
     MPY_BOOT: 2_000,
     FROZEN_UPDATE: 13_500,
     FROZEN_BOOT: 1_100,
     SESSION: 7_900,
-    CORE_MPY: 71_000,
+    CORE_MPY: 69_000,
     ALL_MPY: 117_300,
     FROZEN_XTENSA: 119_800,
     FROZEN_RISCV: 119_000,
