@@ -72,6 +72,7 @@ def anchors(path):
 
 @pytest.mark.parametrize("path", MANUALS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
+    assert path.read_text().count("```") % 2 == 0
     text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", link):
