@@ -6,8 +6,8 @@ import time
 from esp32 import Partition
 
 from .flash import otadata
-from .flash.image import HEAD_SIZE, parse
-from .flash.slot import running_info, selected
+from .flash.image import HEAD_SIZE, parse, running_info
+from .flash.selection import selected
 
 # Of OTA and of Download; a test compares them with the signatures.
 _OPTIONS = (

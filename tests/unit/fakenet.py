@@ -190,6 +190,30 @@ def fails(code, function, *args, **kwargs):
     return e.detail
 
 
+class Without:
+    """As long as it lasts, importing modules of these names fails with `error`: what a build leaves out."""
+
+    def __init__(self, *names, error=ImportError):
+        self.names = names
+        self.error = error
+
+    def __enter__(self):
+        import builtins
+
+        self.find = builtins.__import__
+        builtins.__import__ = self.load
+
+    def __exit__(self, *_):
+        import builtins
+
+        builtins.__import__ = self.find
+
+    def load(self, name, *rest):
+        if name in self.names:
+            raise self.error(name)
+        return self.find(name, *rest)
+
+
 class Clock:
     """In place of the time module, a clock that goes on only when told."""
 

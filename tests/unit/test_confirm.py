@@ -8,7 +8,7 @@ from binascii import crc32
 from struct import pack, unpack
 
 from esp32 import Partition
-from fakenet import fails
+from fakenet import Without, fails
 from https_ota import OTAError
 from https_ota.boot.rollback import rollback
 from https_ota.boot.confirm import confirm, keep_floor, state
@@ -150,24 +150,13 @@ def test_no_otadata():
 
 def test_firmware_on_trial_is_kept_without_slices():
     """history.py and version.py may be left out, whatever the image's secure version."""
-    import builtins
-
-    def absent(name, *rest):
-        if name in ("history", "version"):
-            raise ImportError(name)
-        return find(name, *rest)
-
     write("ota_1", image(9000, desc=descriptor(secure_version=7)))
-    find = __import__
-    builtins.__import__ = absent
-    try:
+    with Without("history", "version"):
         for label, i in (("ota_0", 0), ("ota_1", 1)):
             simboot.running = Partition(label)._entry
             record(i, i + 1, PENDING_VERIFY)
             assert confirm() is True and state() == VALID
             assert confirm() is False and keep_floor(VALID)
-    finally:
-        builtins.__import__ = find
     assert keep_floor(VALID) and nvs.get_number("floor") == 7
 
 

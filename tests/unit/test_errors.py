@@ -1,6 +1,6 @@
 # errors.py: one exception, many codes.
 
-from fakenet import raises
+from fakenet import Without, raises
 from https_ota.errors import OTAError, as_text, no_memory, refuse
 
 
@@ -22,25 +22,6 @@ def test_code_and_detail():
     assert e.args == (OTAError.CHIP, "the image is for ESP32-S3")
 
 
-def without_words(function, e):
-    """What function(e) returns where there is no slice with advice."""
-    import builtins
-    import sys
-
-    def absent(name, *rest):
-        if name == "words":
-            raise ImportError(name)
-        return find(name, *rest)
-
-    sys.modules.pop("https_ota.words", None)
-    find = __import__
-    builtins.__import__ = absent
-    try:
-        return function(e)
-    finally:
-        builtins.__import__ = find
-
-
 def test_text_names_the_code_and_then_what_to_do():
     from https_ota.words import advice
 
@@ -54,22 +35,10 @@ def test_text_names_the_code_and_then_what_to_do():
 def test_text_without_advice():
     for name, code in codes().items():
         e = OTAError(code, "why")
-        assert without_words(str, e) == name + ": why"
-        assert without_words(repr, e) == "OTAError: " + name + ": why"
-
-
-def test_text_without_memory_for_advice():
-    import builtins
-
-    def full(*args):
-        raise MemoryError
-
-    find = __import__
-    builtins.__import__ = full
-    try:
-        assert str(OTAError(OTAError.MEMORY, "why")) == "MEMORY: why"
-    finally:
-        builtins.__import__ = find
+        for error in (ImportError, MemoryError):
+            with Without("words", error=error):
+                assert str(e) == name + ": why"
+                assert repr(e) == "OTAError: " + name + ": why"
 
 
 def test_no_memory_tells_how_much_there_is():

@@ -7,7 +7,7 @@ from binascii import crc32
 from struct import pack
 
 from esp32 import Partition
-from fakenet import fails, raises
+from fakenet import Without, fails, raises
 from https_ota import OTAError
 from https_ota.flash.otadata import (
     ABORTED,
@@ -19,7 +19,8 @@ from https_ota.flash.otadata import (
     entries,
     partition,
 )
-from https_ota.flash.slot import SECTOR, Slot, running_info
+from https_ota.flash.image import running_info
+from https_ota.flash.slot import SECTOR, Slot
 from makeimage import flip, image, noise
 
 
@@ -58,7 +59,6 @@ def cost(function, *args):
 def test_passive_slot():
     slot = Slot()
     assert slot.label == "ota_1" and slot.size == 0x180000
-    assert slot.written == slot.skipped == 0
 
 
 def test_looking_changes_nothing():
@@ -96,6 +96,19 @@ def test_any_other_state_may_install():
     Slot()
 
 
+def test_what_runs_here_bounds_an_image_without_the_slice_chip():
+    slot = Slot()
+    slot.running_info.min_chip_rev = 100
+    for min_rev, max_rev, fits in ((100, 65535, True), (101, 0, False), (0, 99, False)):
+        data = image(9000, min_rev=min_rev, max_rev=max_rev)
+        new = slot.look(data, len(data))
+        with Without("chip"):
+            if fits:
+                slot.check(new, True)
+            else:
+                fails(OTAError.CHIP_REVISION, slot.check, new, True)
+
+
 # -- otadata
 
 
@@ -131,23 +144,23 @@ def test_sector_is_written():
     slot = Slot()
     buf, views = buffers(noise(SECTOR))
     assert cost(slot.write, 3, buf, views) == (1, 1)
+    assert slot.write(3, buf, views) is False
     assert sector(3) == buf
     assert sector(2) == sector(4) == b"\xff" * SECTOR
-    assert (slot.written, slot.skipped) == (1, 0)
 
 
 def test_equal_sector_is_skipped():
     slot = Slot()
     buf, views = buffers(noise(SECTOR))
-    slot.write(0, buf, views)
+    assert slot.write(0, buf, views) is True
     assert cost(slot.write, 0, buf, views) == (0, 0)
-    assert (slot.written, slot.skipped) == (1, 1)
+    assert slot.write(0, buf, views) is False
 
 
 def test_erased_sector_is_skipped_when_it_is_to_be_empty():
     slot = Slot()
     assert cost(slot.write, 0, *buffers()) == (0, 0)
-    assert slot.skipped == 1
+    assert slot.write(0, *buffers()) is False
 
 
 def test_one_other_byte_anywhere_is_written():
@@ -186,12 +199,12 @@ def test_writing_allocates_nothing():
     got = bytearray(SECTOR)
     micropython.heap_lock()
     try:
-        slot.write(1, buf, views)
-        slot.write(1, buf, views)
+        first = slot.write(1, buf, views)
+        second = slot.write(1, buf, views)
         slot.read(1, got)
     finally:
         micropython.heap_unlock()
-    assert (slot.written, slot.skipped) == (1, 1)
+    assert first and not second
     assert got == buf
 
 

@@ -2,13 +2,16 @@
 
 import machine
 from esp32 import Partition
+from micropython import const
 
 from ..flash import otadata
 from .confirm import keep_floor
 from ..errors import OTAError
 from ..flash.image import Checker, parse
 from .history import leaving
-from ..flash.slot import SECTOR, secure, selected, write_entry
+from ..flash.selection import secure, selected, write_entry
+
+_SECTOR = const(4096)
 
 
 def cancel():
@@ -83,16 +86,16 @@ def _find(found, own):
 def _whole(part):
     """True when the partition holds a whole image by its checksum and SHA-256."""
     size = part.info()[3]
-    buf = bytearray(SECTOR)
+    buf = bytearray(_SECTOR)
     mv = memoryview(buf)
     checker = Checker(size, None)
     try:
-        for i in range(size // SECTOR):
+        for i in range(size // _SECTOR):
             part.readblocks(i, buf)
-            if i == 0 and parse(buf, SECTOR) is None:
+            if i == 0 and parse(buf, _SECTOR) is None:
                 return False
-            checker.feed(buf, 0, buf, 0, SECTOR)
-            checker.hash.update(buf, mv, SECTOR)
+            checker.feed(buf, 0, buf, 0, _SECTOR)
+            checker.hash.update(buf, mv, _SECTOR)
             if checker.length and checker.pos >= checker.length:
                 checker.finish()
                 return True

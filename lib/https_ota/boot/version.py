@@ -4,7 +4,7 @@ from micropython import const
 
 from ..flash import nvs
 from ..errors import OTAError
-from ..flash.slot import running_info
+from ..flash.image import running_info
 
 _MOST = const(0x3FFFFFFF)
 

@@ -114,7 +114,6 @@ class Target(Region):
                 "%s is mounted: vfs.umount() it first, and use nothing of it meanwhile" % info[4],
             )
         super().__init__(part, False)
-        self.partitions = (self.label,)
         if staging is None:
             return
         if staging.label == self.label:

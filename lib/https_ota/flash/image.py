@@ -1,20 +1,20 @@
-# The ESP application image: its header and descriptor, the checks before the first erase, and the
-# walk along it while it streams past.
+# ESP application image: its header and descriptor, the checks before the first erase, the walk along it while it streams
+# past, and its hashes.
 #
 # Format: ESP-IDF's esp_app_format.h and esp_app_desc.h. Nothing in Checker allocates per sector.
 
 from hashlib import sha256
 from struct import unpack_from
 
+from esp32 import Partition
 from micropython import const
 
 from ..errors import OTAError
 from ..hot import copy_xor
 
 HEAD_SIZE = const(288)  # header, first segment's header, application descriptor
-_MAX_SEGMENTS = const(16)
-_MAX_SEGMENT = const(0x1000000)
 _NO_LIMIT = const(0x20000000)
+_SECTOR = const(4096)
 
 # What the bytes at hand belong to.
 _HEADER = const(0)  # 24 bytes: magic, segment count, chip, ...
@@ -24,27 +24,14 @@ _PADDING = const(3)  # zeros, and the checksum as the last byte of a 16-byte row
 _SHA256 = const(4)
 _TRAILER = const(5)  # signature sector or anything else; ESP-IDF tolerates it
 
-# A tuple costs a frozen package no RAM.
-_CHIPS = (
-    (0, "ESP32"),
-    (2, "ESP32-S2"),
-    (5, "ESP32-C3"),
-    (9, "ESP32-S3"),
-    (12, "ESP32-C2"),
-    (13, "ESP32-C6"),
-    (16, "ESP32-H2"),
-    (18, "ESP32-P4"),
-    (20, "ESP32-C61"),
-    (23, "ESP32-C5"),
-)
+# Ids in an image's header. One text: tuples, unless frozen, take three times the memory.
+_CHIPS = " 0: 2:-S2 5:-C3 9:-S3 12:-C2 13:-C6 16:-H2 18:-P4 20:-C61 23:-C5 "
 
 
 def chip_name(chip_id):
     """The name of a chip by its id in an image's header."""
-    for known, name in _CHIPS:
-        if known == chip_id:
-            return name
-    return "chip id %d" % chip_id
+    _, known, rest = _CHIPS.partition(" %d:" % chip_id)
+    return "ESP32" + rest.partition(" ")[0] if known else "chip id %d" % chip_id
 
 
 class ImageInfo:
@@ -97,44 +84,14 @@ def parse(head, n):
     return ImageInfo(head)
 
 
-def check_fit(new, running, chip_rev, verify_spi_mode):
-    """Raise OTAError unless `new` can run where `running` runs (both ImageInfo).
-
-    chip_rev is this chip's revision (major * 100 + minor), None when it can't be read.
-    """
-    if new.chip_id != running.chip_id:
-        raise OTAError(
-            OTAError.CHIP, "the image is for %s, this board has %s" % (new.chip, running.chip)
-        )
-    if chip_rev is None:
-        # What runs here, runs here: its own bounds are known to hold.
-        least, most = running.min_chip_rev, running.min_chip_rev
-    else:
-        least = most = chip_rev
-    if new.min_chip_rev > least:
-        raise OTAError(
-            OTAError.CHIP_REVISION,
-            "the image needs chip revision v%d.%d or later, this chip is v%d.%d"
-            % (new.min_chip_rev // 100, new.min_chip_rev % 100, least // 100, least % 100),
-        )
-    if new.max_chip_rev not in (0, 65535) and new.max_chip_rev < most:
-        raise OTAError(
-            OTAError.CHIP_REVISION,
-            "the image is for chip revisions up to v%d.%d, this chip is v%d.%d"
-            % (new.max_chip_rev // 100, new.max_chip_rev % 100, most // 100, most % 100),
-        )
-    if verify_spi_mode:
-        # ESP-IDF >= 6.1 tells the mode in the descriptor, where esptool does not rewrite it.
-        if new.desc_spi_mode and running.desc_spi_mode:
-            a, b = new.desc_spi_mode, running.desc_spi_mode
-        else:
-            a, b = new.spi_mode, running.spi_mode
-        if a != b:
-            raise OTAError(
-                OTAError.FLASH_MODE,
-                "the image was built for flash mode %d, the running firmware for %d (0 QIO, 1 QOUT, 2 DIO, 3 DOUT);"
-                " if you know that the board can do both, say verify_spi_mode=False" % (a, b),
-            )
+def running_info():
+    """The ImageInfo of the running firmware."""
+    head = bytearray(HEAD_SIZE)
+    Partition(Partition.RUNNING).readblocks(0, head, 0)
+    info = parse(head, HEAD_SIZE)
+    if info is None:
+        raise OTAError(OTAError.NO_SLOT, "the running partition holds no application image")
+    return info
 
 
 class SplitHash:
@@ -170,6 +127,24 @@ class SplitHash:
             self._digest = self._digest + last if self._digest else self.whole(last)
             self._sha = None
         return self._digest
+
+
+def hashes(read, size, body, buf, view):
+    """A generator that hashes a partition: after each buffer it yields False, at the end it gives SplitHash's digests.
+
+    read  called as read(sector, buf); `size` bytes are hashed, in two parts where `body` is no None
+    buf   bytearray of whole sectors to read with, and `view` its memoryview
+    """
+    split = SplitHash(body)
+    sector = 0
+    while size:
+        n = min(len(buf), size)
+        read(sector, buf)
+        split.update(buf, view, n)
+        size -= n
+        sector += n // _SECTOR  # what is no whole sector is the end
+        yield False
+    return split.finish()
 
 
 class Checker:
@@ -230,11 +205,10 @@ class Checker:
         if state == _HEADER:
             self._segments = self._small[1]
             self._has_sha = self._small[23] == 1
-            if not 1 <= self._segments <= _MAX_SEGMENTS:
+            if not 1 <= self._segments <= 16:
                 raise OTAError(
                     OTAError.SEGMENTS,
-                    "expected 1 to %d segments, the header says %d"
-                    % (_MAX_SEGMENTS, self._segments),
+                    "expected 1 to 16 segments, got %d" % self._segments,
                 )
         elif state == _SEGMENT:
             small = self._small
@@ -242,7 +216,7 @@ class Checker:
             if small[7] or size & 3:
                 raise OTAError(
                     OTAError.SEGMENTS,
-                    "segment %d: its length is no multiple of 4 below 16 MiB" % self._number,
+                    "segment %d: expected a multiple of 4 below 16 MiB" % self._number,
                 )
             if self.pos + size >= self._limit:
                 self._overrun(size)
@@ -255,8 +229,7 @@ class Checker:
             if self._last != self._xor:
                 raise OTAError(
                     OTAError.CHECKSUM,
-                    "the image is corrupt: checksum %02x computed, %02x in the image"
-                    % (self._xor, self._last),
+                    "checksum %02x computed, %02x in the image" % (self._xor, self._last),
                 )
             if self._has_sha:
                 self._state = _SHA256
@@ -282,14 +255,15 @@ class Checker:
     def _overrun(self, size):
         end = self.length or self.pos + size
         if self._total is not None and self._total <= end and self._total == self._limit:
-            raise OTAError(
-                OTAError.TRUNCATED,
-                "the file has %d bytes, but its segments reach to %d or beyond: it was cut short"
-                % (self._total, end),
-            )
+            self._cut(self._total, end)
         raise OTAError(
             OTAError.TOO_BIG,
             "the image needs more than %d bytes, the slot has %d" % (end, self._limit),
+        )
+
+    def _cut(self, size, end):
+        raise OTAError(
+            OTAError.TRUNCATED, "the file has %d bytes, its image %d or more" % (size, end)
         )
 
     def least(self):
@@ -299,12 +273,6 @@ class Checker:
     def finish(self):
         """Raise OTAError unless a whole image has gone past, and its hash, whose SHA-256, if it has one, is right."""
         if self._state != _TRAILER:
-            raise OTAError(
-                OTAError.TRUNCATED,
-                "the download ended after %d bytes, in the middle of the image%s"
-                % (self.pos, " (%d bytes)" % self.length if self.length else ""),
-            )
+            self._cut(self.pos, self.least())
         if self._has_sha and not self._whole and self.hash.finish()[:32] != self._small:
-            raise OTAError(
-                OTAError.DIGEST, "the image is corrupt: its SHA-256 does not match its content"
-            )
+            raise OTAError(OTAError.DIGEST, "the image's own SHA-256 does not match its content")

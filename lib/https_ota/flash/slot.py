@@ -1,7 +1,4 @@
-# The slot that is written: sectors into flash, and the boot selection.
-
-from binascii import crc32
-from struct import pack
+# Regions of the flash: sectors that are written and read back, and the OTA slot that an image goes to.
 
 import machine
 from esp32 import Partition
@@ -9,8 +6,9 @@ from micropython import const
 
 from . import otadata
 from ..errors import OTAError
-from .image import HEAD_SIZE, Checker, check_fit, parse
+from .image import Checker, parse, running_info
 from .nvs import key
+from .selection import secure, selected
 
 SECTOR = const(4096)
 HELD = const(32)  # bytes of an image that are written last: one block of flash encryption
@@ -21,18 +19,8 @@ _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
 _selected = False  # since the last start of any kind
 
 
-def running_info():
-    """The ImageInfo of the running firmware."""
-    head = bytearray(HEAD_SIZE)
-    Partition(Partition.RUNNING).readblocks(0, head, 0)
-    info = parse(head, len(head))
-    if info is None:
-        raise OTAError(OTAError.NO_SLOT, "the running partition holds no application image")
-    return info
-
-
 class Region:
-    """A partition that is written, `part`: `size` in bytes, `label`; `written` and `skipped` count buffers.
+    """A partition that is written, `part`: `size` in bytes, `label`.
 
     `area` is where what is received goes: itself, but for a data partition with a staging area.
 
@@ -43,19 +31,15 @@ class Region:
     def __init__(self, part, holds_back):
         info = part.info()
         self.part = part
+        self.info = part.info  # as esp32.Partition's
         self.size = info[3]
         self.label = info[4]
+        self.partitions = (self.label,)  # labels of what is written
+        self.key = key(part)  # what tells its records in NVS from others'
         self.area = self
-        self.written = 0
-        self.skipped = 0
         self.head = None
         self.holds_back = holds_back
         self._compare = bytearray(_COMPARE)
-
-    @property
-    def key(self):
-        """What tells its records in NVS from others'."""
-        return key(self.part)
 
     def erase(self, i):
         """Erase sector i."""
@@ -66,34 +50,25 @@ class Region:
 
         False when they did so before. `erased`: they are blank, nothing needs a look.
         """
-        if i == 0 and self.holds_back:
-            return self._write_first(buf, views, erased)
-        if erased:
+        held = self.holds_back and i == 0
+        if held:
+            first = views[0]
+            self.head = bytes(first[:HELD])
+            first[:HELD] = b"\xff" * HELD
+        changed = erased or not self.holds(i, views)
+        if held:
+            if changed:
+                if not erased:
+                    for sector in range(len(buf) // SECTOR):
+                        self.erase(sector)
+                # Not even 0xFF at its start: where the flash is encrypted that would not be blank.
+                self.part.writeblocks(0, memoryview(buf)[HELD:], HELD)
+            first[:HELD] = self.head
+        elif erased:
             self.part.writeblocks(i, buf, 0)
-        elif self.holds(i, views):
-            self.skipped += 1
-            return False
-        else:
+        elif changed:
             self.part.writeblocks(i, buf)
-        self.written += 1
-        return True
-
-    def _write_first(self, buf, views, erased):
-        first = views[0]
-        self.head = bytes(first[:HELD])
-        first[:HELD] = b"\xff" * HELD
-        written = erased or not self.holds(0, views)
-        if written:
-            if not erased:
-                for i in range(len(buf) // SECTOR):
-                    self.erase(i)
-            # Not even 0xFF: where the flash is encrypted that would not be blank.
-            self.part.writeblocks(0, memoryview(buf)[HELD:], HELD)
-            self.written += 1
-        else:
-            self.skipped += 1
-        first[:HELD] = self.head
-        return written
+        return changed
 
     def hold(self, buf):
         """Take away what the end of an earlier session put back; buf has room for a sector. It is to be verified anew."""
@@ -132,20 +107,14 @@ class Region:
             at += _COMPARE
         return True
 
-    def read(self, i, buf):
-        """Fill buf with the sectors from i on, with what is held back."""
-        self.readblocks(i, buf, 0)
-
     def readblocks(self, i, buf, offset=0):
-        """As esp32.Partition's, with what is held back."""
+        """Fill buf from sector i on, as esp32.Partition's, with what is held back."""
         self.part.readblocks(i, buf, offset)
         if self.head is not None and i == 0 and offset < HELD:
             n = min(HELD - offset, len(buf))
             buf[:n] = self.head[offset : offset + n]
 
-    def info(self):
-        """As esp32.Partition's."""
-        return self.part.info()
+    read = readblocks
 
 
 class Slot(Region):
@@ -180,11 +149,6 @@ class Slot(Region):
         self.running_number = otadata.slot_number(running)
         self.running_info = running_info()
 
-    @property
-    def partitions(self):
-        """Labels of what is written."""
-        return (self.label,)
-
     def prepare(self):
         """Take the slot out of otadata, so that nothing half-written can be chosen at boot."""
         secure(self._otadata, self.number)
@@ -202,9 +166,7 @@ class Slot(Region):
 
     # -- what is put there
 
-    def look(self, head, n):
-        """The ImageInfo of a file that begins with head[:n], None when it is no application image."""
-        return parse(head, n)
+    look = staticmethod(parse)
 
     def check(self, info, verify_spi_mode):
         """Raise OTAError unless an image can run on this board."""
@@ -216,7 +178,7 @@ class Slot(Region):
             if any_major:
                 info.max_chip_rev = 0
         except ImportError:
-            pass  # left out: what runs here bounds it
+            pass  # without that slice, what runs here bounds it
         check_fit(info, self.running_info, rev, verify_spi_mode)
 
     def checker(self, total, whole):
@@ -261,52 +223,33 @@ class Slot(Region):
         _selected = True
 
 
-def selected(found, running):
-    """Index of the entry of a slot that boots next for the first time, None when nothing but `running` does."""
-    own = otadata.newest(found, running)
-    seq = found[own][1] if own is not None and otadata.boots(found[own]) else 0
-    best = None
-    for i in (0, 1):
-        if otadata.boots(found[i]) and found[i][0] != running and found[i][1] > seq:
-            best, seq = i, found[i][1]
-    # What has been confirmed once and yet does not run could not be started.
-    return (
-        best if best is not None and found[best][2] in (otadata.NEW, otadata.UNDEFINED) else None
-    )
+def check_fit(new, running, chip_rev, verify_spi_mode):
+    """Raise OTAError unless `new` can run where `running` runs (both ImageInfo).
 
-
-def write_entry(part, i, seq, status):
-    """Write entry i of otadata. Cut in between, it is gone."""
-    start = pack("<I", seq)
-    part.ioctl(_ERASE, i)
-    part.writeblocks(i, start + b"\xff" * 20 + pack("<iI", status, crc32(start, 0xFFFFFFFF)), 0)
-
-
-def secure(part, number):
-    """Let the running firmware come back by itself when slot `number`, set to boot after this, does not last.
-
-    Afterwards no entry of otadata names that slot, and none takes precedence over the running firmware's. That one is
-    made where it is missing: in otadata that is blank or damaged, or that ESP-IDF 5.x wrote over when a slot was
-    selected twice.
+    chip_rev is this chip's revision (major * 100 + minor), None when it can't be read.
     """
-    found = otadata.entries(part)
-    running = otadata.slot_number(Partition(Partition.RUNNING))
-    own = otadata.newest(found, running)
-    if running >= 0 and (own is None or not otadata.boots(found[own])):
-        a, b = found
-        # In the place of what does not boot, or else of what boots last.
-        own = int(otadata.boots(a) and (not otadata.boots(b) or b[1] < a[1]))
-        seq = max(a[1] if a else 0, b[1] if b else 0) + 1
-        while (seq - 1) % otadata.slot_count() != running:
-            seq += 1
-        write_entry(part, own, seq, otadata.VALID)
-        found[own] = (running, seq, otadata.VALID)
-    for i in (0, 1):
-        entry = found[i]
-        if entry is None or i == own:
-            continue
-        # With a higher number ESP-IDF takes it for what runs, and writes over the entry of what does.
-        if entry[0] == number or (
-            own is not None and otadata.boots(entry) and entry[1] >= found[own][1]
-        ):
-            part.ioctl(_ERASE, i)
+    if new.chip_id != running.chip_id:
+        raise OTAError(
+            OTAError.CHIP, "the image is for %s, this board has %s" % (new.chip, running.chip)
+        )
+    # What runs here, runs here: its own bounds are known to hold.
+    rev = running.min_chip_rev if chip_rev is None else chip_rev
+    most = new.max_chip_rev or 65535
+    if not new.min_chip_rev <= rev <= most:
+        bound, words = (most, "earlier") if rev > most else (new.min_chip_rev, "later")
+        raise OTAError(
+            OTAError.CHIP_REVISION,
+            "the image is for chip revision v%d.%d or %s, this chip is v%d.%d"
+            % (bound // 100, bound % 100, words, rev // 100, rev % 100),
+        )
+    if verify_spi_mode:
+        # ESP-IDF >= 6.1 tells the mode in the descriptor, where esptool does not rewrite it.
+        a, b = new.desc_spi_mode, running.desc_spi_mode
+        if not (a and b):
+            a, b = new.spi_mode, running.spi_mode
+        if a != b:
+            raise OTAError(
+                OTAError.FLASH_MODE,
+                "the image is for flash mode %d, the running one for %d (0 QIO, 1 QOUT, 2 DIO, 3 DOUT)"
+                % (a, b),
+            )

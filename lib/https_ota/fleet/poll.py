@@ -27,7 +27,7 @@ from .manifest import NEVER, Decision, Manifest, decide
 from ..net.download import Download
 from ..errors import OTAError, no_memory
 from ..net.http import identity, parse_url
-from ..flash.slot import SECTOR, running_info
+from ..flash.image import running_info
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
@@ -280,7 +280,7 @@ def _verify(data, url, trusted, feed, options):
         raise
     if feed:
         feed()
-    for _ in trusted.resolve(bytearray(SECTOR)):
+    for _ in trusted.resolve(bytearray(4096)):
         if feed:
             feed()
     verify_data(data, signature, trusted.keys, "manifest")
