@@ -1,4 +1,4 @@
-# crypt.py: the stream, with a cipher of the test's own.
+# trust/decrypt.py: the stream, with a cipher of the test's own.
 
 import micropython
 from fakenet import fails, raises
@@ -136,7 +136,7 @@ def test_ends_too_early():
         stream = Decrypt(Source(FILE[:cut]), cipher)
         stream.begin()
         detail = fails(OTAError.TRUNCATED, read_all, stream, 64)
-        assert "holds 300 bytes" in detail and "after %d" % (cut - 6) in detail, detail
+        assert "300 bytes" in detail and "came %d" % (cut - 6) in detail, detail
         fails(OTAError.TRUNCATED, stream.finish)
         assert not cipher.finished
 
@@ -146,7 +146,7 @@ def test_finish_before_all_was_read():
     stream = Decrypt(Source(FILE), cipher)
     stream.begin()
     stream.readinto(bytearray(100))
-    assert "after 100" in fails(OTAError.TRUNCATED, stream.finish)
+    assert "came 100" in fails(OTAError.TRUNCATED, stream.finish)
     assert not cipher.finished
 
 
@@ -276,3 +276,198 @@ def test_length_without_a_length_in_the_header():
     decrypt.begin()
     assert decrypt.size_of(None) is None
     assert decrypt.size_of(100) == 94
+
+
+# -- as a stream that can begin in the middle
+
+
+class Remote(Source):
+    """As net.download.Download: nothing comes at every second call, open() and readinto() alike."""
+
+    offset = least = 0
+    validator = b'E"1"'
+
+    def __init__(self, data, status=200, total=None):
+        super().__init__(data, 7, total)
+        self.status = status
+        self.position = 0
+        self.calls = 0
+        self.opened = []
+        self.closed = 0
+        self.change = None  # what the file is another one from then on
+
+    def nothing(self):
+        self.calls += 1
+        return self.calls & 1
+
+    def open(self, position=0, identity=None):
+        if self.nothing():
+            return None
+        self.opened.append((position, identity and (identity.validator, identity.total)))
+        self.at = self.position = position
+        return self.status
+
+    def readinto(self, buf):
+        if self.nothing():
+            return None
+        if self.change:
+            self.data, self.change = self.change, None
+            self.at = self.position = 0
+            raise OTAError(OTAError.CHANGED, "changed")
+        n = super().readinto(buf)
+        self.position += n
+        return n
+
+    def close(self):
+        self.closed += 1
+
+    def wait(self):
+        return "waited"
+
+
+class Known:
+    validator = b'E"0"'
+    total = 300
+
+
+def patiently(function, *args):
+    while True:
+        result = function(*args)
+        if result is not None:
+            return result
+
+
+def read_patiently(stream, size=50):
+    buf = bytearray(size)
+    out = b""
+    while True:
+        n = patiently(stream.readinto, buf)
+        if not n:
+            return out
+        out += buf[:n]
+
+
+def test_open_reads_the_header():
+    source = Remote(FILE, 200, 306)
+    stream = Decrypt(source, Plain())
+    assert source.offset == 6 and stream.total == 300
+    assert stream.open() is None and stream.open() is None and source.at == 0
+    assert patiently(stream.open) == 200
+    assert source.opened == [(0, None)] and source.at == 6
+    assert (
+        stream.header == FILE[:6] and stream.size == stream.total == 300 and stream.position == 0
+    )
+    assert read_patiently(stream) == TEXT and stream.position == 300
+    stream.finish()
+    # Anew: the header is read once more.
+    assert patiently(stream.open) == 200 and len(source.opened) == 2
+    assert read_patiently(stream) == TEXT
+
+
+def test_what_is_not_said_is_the_sources():
+    stream = Decrypt(Remote(FILE, 206), Plain())
+    assert stream.validator == b'E"1"' and stream.status == 206 and stream.wait() == "waited"
+    raises(AttributeError, lambda: stream.nobody)
+    raises(AttributeError, lambda: Decrypt(Source(FILE), Plain()).wait)
+
+
+def test_open_goes_on_in_the_middle():
+    source = Remote(FILE, 206)
+    stream = Decrypt(source, Replaying())
+    stream.resume(FILE[:6])
+    stream.replay(bytearray(TEXT[:100]), 100)
+    assert patiently(stream.open, 100, Known) == 206
+    assert source.opened == [(106, (b'E"0"', 306))]
+    assert stream.position == 100
+    assert read_patiently(stream) == TEXT[100:]
+    stream.finish()
+
+
+def test_open_in_the_middle_of_what_is_another_file():
+    class Other(Remote):
+        def open(self, position=0, identity=None):
+            return super().open(0, identity)
+
+    source = Other(FILE)
+    stream = Decrypt(source, Replaying())
+    stream.resume(b"MINE\x90\x01")
+    stream.replay(bytearray(100), 100)
+    assert patiently(stream.open, 100, Known) == 200
+    assert stream.position == 0 and stream.size == 300
+    assert read_patiently(stream) == TEXT
+
+
+def test_nothing_new():
+    for status in (204, 304):
+        source = Remote(FILE, status)
+        stream = Decrypt(source, Plain())
+        assert patiently(stream.open, 0, Known) == status
+        assert source.opened == [(0, (b'E"0"', 306))] and source.reads == 0
+        source.status = 200
+        assert patiently(stream.open) == 200 and read_patiently(stream) == TEXT
+    Known.total, unknown = None, Known.total
+    try:
+        patiently(stream.open, 0, Known)
+        assert source.opened[-1] == (0, (b'E"0"', None))
+    finally:
+        Known.total = unknown
+
+
+def test_the_file_changes_on_its_way():
+    other = bytes(255 - c for c in TEXT[:200])
+    file = b"MINE" + bytes([200, 0]) + bytes(c ^ i & 255 for i, c in enumerate(other))
+    for at in (0, 3, 6, 100, 306):
+        source = Remote(FILE)
+        stream = Decrypt(source, Plain())
+        if at >= 6:
+            patiently(stream.open)
+            done = 0
+            while done < at - 6:
+                done += patiently(stream.readinto, bytearray(at - 6 - done))
+            source.change = file
+            fails(OTAError.CHANGED, patiently, stream.readinto, bytearray(50))
+        else:
+            while source.at < at:
+                stream.open()
+            source.change = file
+            fails(OTAError.CHANGED, patiently, stream.open)
+        assert read_patiently(stream) == other and stream.size == 200, at
+        stream.finish()
+
+
+def test_a_failed_open_begins_anew():
+    source = Remote(b"MINE")
+    stream = Decrypt(source, Plain())
+    fails(OTAError.TRUNCATED, patiently, stream.open)
+    source.data = FILE
+    assert patiently(stream.open) == 200 and len(source.opened) == 2
+    assert read_patiently(stream) == TEXT
+
+
+def test_close_closes_what_was_opened():
+    source = Remote(FILE)
+    stream = Decrypt(source, Plain())
+    while source.at < 3:
+        stream.open()
+    stream.close()
+    assert source.closed == 1
+    assert patiently(stream.open) == 200 and read_patiently(stream) == TEXT
+    # A file is its owner's, who may be at its beginning once more.
+    Decrypt(Source(FILE), Plain()).close()
+
+
+def test_a_stream_without_open():
+    stream = Decrypt(Source(FILE, 4), Plain())
+    assert stream.open() == 200 and stream.total == 300
+    assert read_all(stream, 64) == TEXT
+    stream = Decrypt(Source(FILE, 4), Plain())
+    assert stream.total is None and read_all(stream, 64) == TEXT and stream.total == 300
+
+
+def test_length_at_least():
+    source = Remote(FILE)
+    stream = Decrypt(source, Plain())
+    stream.least = 100
+    assert source.least == 106
+    stream.least = 0
+    assert source.least == 0

@@ -23,18 +23,20 @@ from ..errors import OTAError
 
 
 class Decrypt:
-    """The plaintext of an encrypted stream: begin() or resume(), readinto() until it returns 0, finish(); close().
+    """The plaintext of an encrypted stream, itself a stream: open(), readinto() until it returns 0, finish(); close().
 
-    source  the encrypted file: an object with readinto(buf) -> n (0 at the end)
+    source  the encrypted file: what has readinto(buf) -> n (0 at the end, None when nothing has come yet), and for a file
+            that can begin in the middle open(position, identity), close(), total, position
     cipher  what decrypts it, see above; TypeError when it lacks one of these
-    feed    for a watchdog: handed to a cipher that has an attribute of this name
+    feed    for a watchdog: handed to a cipher that has an attribute of this name, as nobody else can feed it there
 
-    `header` is the file's (bytes), `size` the plaintext's length (None while unknown), `position` how much of it
-    was handed out, or replayed. Nothing is authentic before finish(). begin() and resume() may be called again
-    when the source starts over.
+    Positions and lengths count plaintext. `header` is the file's (bytes), `size` the plaintext's length by it, `total` the
+    same where only the source tells it (None while unknown), `position` how much was handed out, or replayed. Nothing is
+    authentic before finish(). What else one asks for is the source's: validator, status, wait(), waits_for().
     """
 
     def __init__(self, source, cipher, feed=None):
+        self._source = source
         for name in ("header_size", "begin", "decrypt", "finish", "wipe"):
             if not hasattr(cipher, name):
                 raise TypeError(
@@ -43,18 +45,54 @@ class Decrypt:
                 )
         if hasattr(cipher, "feed"):
             cipher.feed = feed
-        self._source = source
+        if hasattr(source, "offset"):
+            source.offset = cipher.header_size
         self._cipher = cipher
         self._part = None  # of the header
         self._got = 0
+        self._status = None  # of an open() that waits for the header
         self.header = None
         self.size = None
         self.position = 0
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
 
     @property
     def can_replay(self):
         """Whether the cipher can go on where an earlier session stopped."""
         return hasattr(self._cipher, "replay")
+
+    @property
+    def total(self):
+        """How much plaintext there is, None while unknown."""
+        return self.size_of(getattr(self._source, "total", None))
+
+    def _least(self, n):
+        self._source.least = n and n + self._cipher.header_size
+
+    least = property(None, _least)  # how much must come where no length is known: of the source's
+
+    def open(self, position=0, identity=None):
+        """As the source's; a file that comes from its beginning is open once its header has come, until then it is None.
+
+        To go on at a position, resume() and replay() come first; when `position` is 0 afterwards it is another file.
+        """
+        status, self._status = self._status, None
+        if status is None:
+            status = 200
+            if hasattr(self._source, "open"):
+                size = self._cipher.header_size
+                status = self._source.open(
+                    position and position + size, identity and _File(identity, size)
+                )
+                if status in (None, 204, 304) or self._source.position:
+                    return status
+            self.restart()
+        if not self.begin():
+            self._status = status
+            return None
+        return status
 
     def begin(self):
         """Read the header from the source and make the cipher ready: True then, None while it has not come.
@@ -66,7 +104,7 @@ class Decrypt:
             self._part = memoryview(bytearray(size))
             self._got = 0
         while self._got < size:
-            n = self._source.readinto(self._part[self._got :])
+            n = self._read(self._part[self._got :])
             if n is None:
                 return None
             if not n:
@@ -83,8 +121,9 @@ class Decrypt:
         return True
 
     def restart(self):
-        """The source starts over: begin() reads the header from its first byte."""
-        self._part = None
+        """The source starts over: what comes next is the header, from its first byte."""
+        self._part = self.header = self.size = None
+        self.position = 0
 
     def resume(self, header):
         """Make the cipher ready with a header that an earlier session kept; replay() what it wrote then."""
@@ -93,17 +132,13 @@ class Decrypt:
         self.size = self._cipher.begin(header)
         # A download knows beforehand whether this can be true.
         total = getattr(self._source, "total", None)
-        if total is not None and self.size is not None and total != len(header) + self.size:
-            raise OTAError(
-                OTAError.TRUNCATED if total < len(header) + self.size else OTAError.SIZE,
-                "by its header the encrypted file has %d bytes, but it has %d"
-                % (len(header) + self.size, total),
-            )
+        if total is not None and self.size is not None:
+            self._compare(self.size + len(header), total)
 
     def size_of(self, total):
         """The plaintext's length, where the whole file has `total` bytes (None: unknown)."""
         if self.size is None and total is not None:
-            return total - len(self.header)
+            return total - self._cipher.header_size
         return self.size
 
     def replay(self, buf, n):
@@ -113,8 +148,10 @@ class Decrypt:
         self.position += n
 
     def readinto(self, buf):
-        """Read and decrypt the next bytes into buf; return how many, 0 at the end. Allocates nothing itself."""
-        n = self._source.readinto(buf)
+        """Read and decrypt the next bytes into buf; how many, 0 at the end, None when none have come. Allocates nothing."""
+        if self.header is None and not self.begin():
+            return None
+        n = self._read(buf)
         if n is None:
             return None
         if not n:
@@ -131,20 +168,40 @@ class Decrypt:
         self._cipher.finish()
 
     def close(self):
-        """Make the cipher forget what it derived; the source is the caller's. Harmless at any time."""
+        """Make the cipher forget what it derived, and close a source that was opened. Harmless at any time."""
         self._cipher.wipe()
+        self._status = None
+        if hasattr(self._source, "open"):
+            self._source.close()
+
+    def _read(self, buf):
+        try:
+            return self._source.readinto(buf)
+        except OTAError as e:
+            if e.code == OTAError.CHANGED:
+                self.restart()
+            raise
 
     def _check(self, n):
         if self.size is not None and n > self.size - self.position:
-            raise OTAError(
-                OTAError.SIZE,
-                "by its header the encrypted file holds %d bytes, but there are more" % self.size,
-            )
+            self._compare(self.size, self.position + n)
 
     def _complete(self):
-        if self.size is not None and self.position != self.size:
+        if self.size is not None:
+            self._compare(self.size, self.position)
+
+    def _compare(self, expected, came):
+        if came != expected:
             raise OTAError(
-                OTAError.TRUNCATED,
-                "by its header the encrypted file holds %d bytes, but it ended after %d"
-                % (self.size, self.position),
+                OTAError.TRUNCATED if came < expected else OTAError.SIZE,
+                "expected %d bytes by the header of the encrypted file, came %d"
+                % (expected, came),
             )
+
+
+class _File:
+    # The identity of the encrypted file, made from that of its plaintext.
+
+    def __init__(self, plain, header_size):
+        self.validator = plain.validator
+        self.total = plain.total and plain.total + header_size

@@ -170,16 +170,9 @@ def _key_error(header, other, scheme):
 def _describe(start):
     from ..errors import as_text
 
-    text = as_text(start, min(len(start), 60))
-    if not len(start):
-        what = "nothing"
-    elif start[0] == 0xE9:
-        what = "an ESP image that is not encrypted; encrypt it, or leave out decrypt="
-    elif text:
-        what = "text: %s; check the URL" % text
-    else:
-        what = " ".join("%02x" % c for c in start[:4])
-    return "expected an encrypted image (first bytes cf b6 88 07), got " + what
+    return "expected an encrypted image (first bytes cf b6 88 07), came %s" % (
+        as_text(start, min(len(start), 60)) or " ".join("%02x" % c for c in start[:4]) or "nothing"
+    )
 
 
 # -- RSA keys -----------------------------------------------------------------------------------------
