@@ -68,6 +68,9 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 bench: setup ## memory, sizes and times into tests/bench/README.md
 	@$(PY) tests/bench/ram.py
 
+budgets: setup ## lower the budgets of memory and size to what is needed now
+	@PYTHONPATH=tests/support:firmware $(PY) tests/support/budgets.py
+
 bench-crypto: setup ## what signatures and decryption take, likewise
 	@$(PY) tests/bench/crypto.py
 
@@ -86,4 +89,4 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench bench-crypto zoo package soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench budgets bench-crypto zoo package soak clean sim-serial test-device
