@@ -99,7 +99,9 @@ def ram() -> dict[str, int]:
         with servers.Nginx(work / "www", root.server()) as server:
             code = UPDATE.format(url=server.url("app.bin"))
             # A relative path, as paths are kept in RAM: as short as on a chip.
-            path, boot, update, *names = run(code, MICROPYPATH="lib:.frozen")
+            # The collector takes what looks like an address on the stack for one, now and then: the least counts.
+            tries = [run(code, MICROPYPATH="lib:.frozen") for _ in range(4)]
+        path, boot, update, *names = min(tries, key=lambda words: int(words[2]))
         assert path.endswith(".mpy"), path
         frozen_boot, frozen_update = run(LOAD.format(names=names))
         return {
