@@ -30,6 +30,9 @@ SLICE_MPY = "{} as .mpy, xtensawin"
 FROZEN_XTENSA = "flash that the frozen package takes, xtensawin"
 FROZEN_RISCV = "flash that the frozen package takes, rv32imc"
 
+# Now and then the collector takes bytes of a certificate for the address of what was freed.
+VARIES = {MPY_UPDATE: 600}
+
 TABLE = ROOT / "tests" / "bench" / "budgets.json"
 BUDGETS: dict[str, int] = json.loads(TABLE.read_text())
 
@@ -99,9 +102,7 @@ def ram() -> dict[str, int]:
         with servers.Nginx(work / "www", root.server()) as server:
             code = UPDATE.format(url=server.url("app.bin"))
             # A relative path, as paths are kept in RAM: as short as on a chip.
-            # The collector takes what looks like an address on the stack for one, now and then: the least counts.
-            tries = [run(code, MICROPYPATH="lib:.frozen") for _ in range(4)]
-        path, boot, update, *names = min(tries, key=lambda words: int(words[2]))
+            path, boot, update, *names = run(code, MICROPYPATH="lib:.frozen")
         assert path.endswith(".mpy"), path
         frozen_boot, frozen_update = run(LOAD.format(names=names))
         return {
@@ -163,7 +164,7 @@ def main() -> None:
     """Lower what can be lowered; a budget is given to what has none."""
     found = figures()
     for what, figure in found.items():
-        needed = -(-figure // 100) * 100
+        needed = -(-(figure + VARIES.get(what, 0)) // 100) * 100
         over = "  more than its budget" if needed > BUDGETS.get(what, needed) else ""
         print(f"{figure:7}  {what}{over}")
         BUDGETS[what] = min(BUDGETS.get(what, needed), needed)
