@@ -1,6 +1,7 @@
 # The curve P-384, and SHA-384, which the firmware's hashlib lacks: only signatures with a P-384 key need them.
 #
-# FIPS 186-4, appendix D.1.2.4; FIPS 180-4, sections 4.2.3, 5.3.4 and 6.4. A 64-bit number is two words, high and low, in every table.
+# FIPS 186-4, appendix D.1.2.4; FIPS 180-4, sections 4.2.3, 5.3.4 and 6.4. A 64-bit number is two words, high and
+# low, in every table.
 
 from struct import pack, pack_into, unpack_from
 
@@ -39,11 +40,8 @@ P384 = Curve(
 )
 
 
-# The first 64 bits behind the point of the square or cube root of a number, which have the others above them.
-def _root(k, power):
-    k <<= 64 * power
-    x = 1 << 72
-    # Newton's way, from above.
+# The largest integer whose power is not above k, by Newton's way down from x.
+def _root(k, power, x):
     while True:
         y = ((power - 1) * x + k // x ** (power - 1)) // power
         if y >= x:
@@ -56,11 +54,19 @@ class SHA384:
 
     def __init__(self):
         self._work = work = bytearray(_SIZE)
-        # The constants are made of the first 80 primes, below 21 * 21: in the file they would take 700 bytes.
-        primes = [k for k in range(2, 410) if all(k % p for p in range(2, min(k, 21)))]
+        # The constants, in the file 700 bytes: of the first primes' cube and square roots 64 bits behind the point.
+        primes = []
+        for k in range(2, 410):
+            for p in range(2, min(k, 21)):
+                if k % p == 0:
+                    break
+            else:
+                primes.append(k)
         for at, power, some in ((_CONSTANTS, 3, primes), (_VALUE, 2, primes[8:16])):
+            x = 1 << 66
             for k in some:
-                x = _root(k, power)
+                # No root is more than 1 above the one before.
+                x = _root(k << 64 * power, power, x + (1 << 64))
                 pack_into("<II", work, at, x >> 32 & _MASK, x & _MASK)
                 at += 8
         self._rest = bytearray(_BLOCK)
