@@ -9,7 +9,7 @@ PENDING_VERIFY Call https_ota.confirm() or https_ota.rollback() first.
 MEMORY A TLS connection takes 40000 bytes for a moment: update early after boot, with Bluetooth off.
 PARTITION Give the label of one that nothing uses; vfs.umount() a file system first.
 IN_PROGRESS finish() or abort() that one first; aio.abort() ends those of a loop that was interrupted.
-RESET_NEEDED machine.reset() starts the new firmware, deep sleep goes on with the running one.
+RESET_NEEDED machine.reset() starts the new firmware; deep sleep does not.
 CLOCK Set it first, for example with ntptime.settime().
 CERT_DATE Renew the certificate, or set the board's clock (UTC).
 CERT_HOST Use the name in the URL that the certificate was made for.
@@ -38,7 +38,7 @@ VERSION Build it with a later version, as 1.2.3.
 PROJECT Use an image of the same project.
 READ_BACK Try again: the flash is failing, or something else writes there.
 NOT_BOOTABLE Check the file with `https-ota inspect`.
-ROLLBACK Keep this firmware, or install another one.
+ROLLBACK Keep this firmware, or install another; where NVS is full, make room.
 FAILED_BEFORE Install another build; retry_failed=True takes this one.
 NOT_ENCRYPTED Leave decrypt= out, or serve what `https-ota encrypt` makes.
 DECRYPT_KEY Give decrypt=EncryptedImage(...) with the key that it was encrypted for.

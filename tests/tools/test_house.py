@@ -68,7 +68,6 @@ STILL: dict[str, dict[str, str]] = {
         "ota": "boot.history boot.version flash.words net.words",
     },
     "length": {
-        "fleet.poll": "long",
         "net.download": "long",
         "net.http": "long",
         "ota": "long",

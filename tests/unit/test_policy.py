@@ -79,10 +79,10 @@ def test_newer_only():
     assert newer_only(Info("1.10.0")) is True
     assert newer_only(Info("v1.9")) is False
     detail = fails(OTAError.VERSION, newer_only, Info("1.8.9"))
-    assert detail == "the image has version 1.8.9, which is older than the running 1.9.0"
-    assert "the image has no version" in fails(OTAError.VERSION, newer_only, Info(""))
+    assert detail == "the image has version 1.8.9, this board runs the later 1.9.0"
+    assert "the image: expected a version" in fails(OTAError.VERSION, newer_only, Info(""))
     running(version="")
-    assert "this firmware has no version" in fails(OTAError.VERSION, newer_only, Info("1"))
+    assert "this firmware: expected a version" in fails(OTAError.VERSION, newer_only, Info("1"))
 
 
 def test_same_project():

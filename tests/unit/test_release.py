@@ -324,7 +324,7 @@ def test_no_random_change_makes_another_kind_of_error():
             x = (x * 1103515 + 12345) & 0xFFFFFFF
             changed[(x >> 4) % len(changed)] = b'{}[]",:0159.-eE\\u/ atrue\xff\x00'[(x >> 16) % 26]
         try:
-            decisions.decide(Manifest(changed), URL, running_info(), None, None, b"one", None)
+            decided(Manifest(changed), running_info())
         except OTAError as e:
             assert e.code in (OTAError.MANIFEST, OTAError.NO_FILE), e
 
@@ -434,10 +434,15 @@ class Running:
         self.secure_version = secure_version
 
 
+def decided(data, running, floor=0):
+    """The decision on a Manifest for who runs `running`."""
+    args = data, URL, running, None, None, b"one", None, floor, release.runs
+    return decisions.decide(*args)
+
+
 def reason(running="1.0.0", **fields):
     data = Manifest(manifest(**fields))
-    d = decisions.decide(data, URL, Running(running), None, None, b"one", None)
-    return d.reason
+    return decided(data, Running(running)).reason
 
 
 def test_only_newer_versions():
@@ -476,13 +481,19 @@ def test_secure_version():
     forget()
     running = Running(secure_version=3)
     for secure, code in ((0, OTAError.SECURE_VERSION), (2, OTAError.SECURE_VERSION), (3, None)):
-        args = Manifest(manifest(secure_version=secure)), URL, running, None, None, b"", None
+        args = Manifest(manifest(secure_version=secure)), running
         if code:
-            fails(code, decisions.decide, *args)
+            fails(code, decided, *args)
         else:
-            assert decisions.decide(*args).update
+            assert decided(*args).update
+    fails(OTAError.SECURE_VERSION, decided, *args, floor=4)
+
+
+def test_stored_secure_version():
+    forget()
     NVS("https_ota").set_i32("floor", 4)
-    fails(OTAError.SECURE_VERSION, decisions.decide, *args)
+    refused(OTAError.SECURE_VERSION, manifest(secure_version=3))
+    assert decide(manifest(secure_version=4)).update
     forget()
 
 
@@ -663,7 +674,7 @@ def test_a_change_that_was_taken_back_is_a_replay():
     assert signed(stopped, *both)[1].reason == Decision.ROLLOUT
     for blocks in (both, (block(before), block(stopped)), (block(before),)):
         detail = fails(OTAError.MANIFEST_REPLAY, signed, before, *blocks)
-        assert "release 9 has serial 4" in detail and "seen 5" in detail
+        assert "release 9, serial 4" in detail and "seen release 9, serial 5" in detail
     for again in (stopped, marked(9, 6), marked(9, 6), marked(9, 4294967295), marked(10, 0)):
         signed(again)
     for old in (marked(9, 4294967295), marked(9, 6), stopped):

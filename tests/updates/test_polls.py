@@ -363,7 +363,7 @@ def test_hints_make_room_for_the_floor(board, tmp_path):
     with FaultServer(images.app_image(size=20_000, version="2.0.0", secure_version=3), {}) as s:
         board.update(s.url("app.bin"), cadata=None, insecure=True)
     assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
-    assert board.run("import https_ota; print(https_ota.boot.version.secure_floor())") == "3\n"
+    assert board.run("from https_ota.boot import version; print(version.secure_floor())") == "3\n"
     back_and_down(board, tmp_path)
 
 
@@ -386,5 +386,5 @@ def test_deep_sleep_starts_nothing_new(board, tmp_path):
     ).stdout.splitlines()
     assert said[1].endswith("boots next, at machine.reset()")
     assert said[2].startswith("RESET_NEEDED: ota_1 was selected before this board slept")
-    assert said[3] == "selected"
+    assert said[-1] == "selected"
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)

@@ -153,7 +153,7 @@ def test_images_of_one_name_size_and_time(board, fleet, nginx):
 def test_encrypted_release(any_board, fleet, nginx, keys):
     fleet.publish(1, "2.0.0", sealed=True)
     url, options = nginx.url("m.json"), fleet.options()
-    assert "DECRYPT_KEY: the manifest says" in refuse(any_board, url, **options)
+    assert "DECRYPT_KEY: the image is encrypted" in refuse(any_board, url, **options)
     any_board.run(code("update_from", url, decrypt=keys.opener("p256"), **options) + "assert d")
     assert any_board.running().version == "2.0.0"
 
@@ -293,9 +293,8 @@ def test_replay(board, fleet, nginx, tmp_path):
     for name in ("m.json", "m.json.sig", "app.bin"):
         shutil.copy(tmp_path / name, fleet.www / name)
     message = refuse(board, url, **options)
-    assert (
-        "MANIFEST_REPLAY: the manifest is of release 1, this board has seen release 2" in message
-    )
+    assert "MANIFEST_REPLAY: the manifest is of release 1, serial " in message
+    assert "; this board has seen release 2, serial " in message
 
 
 def test_a_release_that_was_stopped_stays_so(board, fleet, nginx, keys):
@@ -323,7 +322,7 @@ def test_a_release_that_was_stopped_stays_so(board, fleet, nginx, keys):
             signature.write_bytes(blocks)
             refused = refuse(board, url, **options)
             assert "MANIFEST_REPLAY: " in refused or "SIGNATURE: " in refused
-        assert "MANIFEST_REPLAY: the manifest of release 1 has serial" in refused
+        assert "MANIFEST_REPLAY: the manifest is of release 1, serial " in refused
     fleet.manifest.write_bytes(versions[-1])
     signature.write_bytes(both)
     fleet.command("--update", fleet.manifest, "--rollout", 100, *sign)
@@ -641,7 +640,7 @@ with open("cases", "rb") as f:
         data = f.read(size)
         try:
             for board, variant in ((None, None), ("A", "B")):
-                decide(Manifest(data), "https://h/m.json", info, board, variant, b"", None)
+                decide(Manifest(data), "https://h/m.json", info, board, variant, b"", None, 0, https_ota.release.runs)
         except https_ota.OTAError as e:
             if e.code != e.NO_FILE:
                 print(data, e)

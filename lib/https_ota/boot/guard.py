@@ -1,7 +1,8 @@
-# The time a new firmware has to prove itself, and how often any firmware may start without doing so.
+# Self-test deadline of a new firmware, and the count of starts without a confirm().
 #
-# NVS, namespace "https_ota": "starts", i32: starts since the last confirm() in the low 7 bits, above them the first
-# 3 bytes of the running image's app_elf_sha256, so that a new firmware begins at 0.
+# "starts" in NVS, i32: starts since the last confirm() in the low 7 bits, above them the first 3 bytes of the running
+# image's app_elf_sha256, so that a new firmware begins at 0. Not by way of flash/nvs.py: at each boot that would take 700
+# bytes more.
 
 import machine
 import time
@@ -14,28 +15,23 @@ from . import confirm
 
 _TICK_MS = const(500)
 _MOST_STARTS = const(127)
-# The highest number that a chip has: 3, on those with fewer timers 1 or 0. The low ones are what applications
-# use, and UART.irq() takes 0.
+# The highest that a chip has: the low ones are what applications use, and UART.irq() takes 0.
 _TIMERS = (3, 1, 0)
 
 
 def guard(seconds, wdt=None, *, starts=None, timer=None):
     """Give a firmware on trial so many seconds to call https_ota.confirm(); True while it is on trial.
 
-    Otherwise the board resets, and the bootloader goes back to the firmware before. The first thing in main.py
-    (or boot.py). A firmware that is not on trial has nothing to fear, and this returns False at once.
+    Otherwise the board resets, and the bootloader goes back to the firmware before. The first thing in main.py (or boot.py).
 
-    wdt     a machine.WDT with a timeout of 2 s or more, fed from here until confirm(); from then on that is up to
-            the application, as a watchdog can't be stopped
-    starts  once a firmware, on trial or not, has started so many times without a confirm(), go back if there is
-            a firmware to go back to (at most 127). Soft resets (Ctrl-D, mpremote) never count, wakes from deep sleep
-            during the trial only
-    timer   number of the machine.Timer to use; None: the highest that the chip has. Not to be used by the
-            application before confirm()
+    wdt     a machine.WDT with a timeout of 2 s or more, fed from here until confirm(), and then by the application
+    starts  once a firmware, on trial or not, has started so many times (at most 127) without a confirm(), go back if
+            there is one to go back to. Soft resets (Ctrl-D, mpremote) never count, wakes from deep sleep on trial only
+    timer   number of the machine.Timer to use until confirm(); None: the highest that the chip has
 
-    What catches what: an exception that ends in the REPL, an endless loop, or a server that never answers are
-    caught by the timer; what holds up the interpreter itself (C code, interrupts off, a callback that never ends)
-    needs the watchdog. A soft reset does not give more time, deep sleep does.
+    The timer catches an exception that ends in the REPL, an endless loop, a server that never answers; what holds up the
+    interpreter itself (C code, interrupts off, a callback that never ends) needs the watchdog. A soft reset does not give
+    more time, deep sleep does.
     """
     on_trial = state() == PENDING_VERIFY
     if on_trial or starts:
@@ -75,8 +71,13 @@ class _Watch:
             if self._feed:
                 self._feed()
             return
-        # Confirmed by the firmware's own function rather than by confirm(), which would have done this.
-        if _is_valid():
+        try:
+            # Confirmed by the firmware's own function rather than by confirm(), which would have done this.
+            if state() == VALID:
+                self.end()
+        except OSError:
+            pass
+        if self._timer is None:
             self.confirmed()
             confirm.keep_floor(VALID, True)
             return
@@ -110,8 +111,7 @@ class _Watch:
         if cause == machine.SOFT_RESET or (cause == machine.DEEPSLEEP_RESET and not on_trial):
             return
         if n < most:
-            self._set(n + 1)
-            return
+            return self._set(n + 1)
         from .rollback import rollback
         from ..errors import OTAError
 
@@ -139,13 +139,6 @@ class _Watch:
             self._nvs.commit()
         except OSError:
             pass  # full or worn out: the application starts all the same
-
-
-def _is_valid():
-    try:
-        return state() == VALID
-    except OSError:
-        return False
 
 
 def _timer(number):

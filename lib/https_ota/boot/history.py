@@ -1,12 +1,9 @@
-# What became of an update: told after the reset, and which image is not to be installed again.
+# Update history and rollback record: what became of an update, and which images are not to be installed again.
 #
-# Worked out from what runs and from otadata; NVS, namespace "https_ota", keeps what these forget. Written only
-# when something has changed.
-#
-#   "last"    blob, the image that was installed or rolled back last: 1, result (below), slot number, length of
-#             the reason; app_elf_sha256 (32 bytes); version (32 bytes, zeros at its end); the reason (UTF-8)
-#   "failed"  app_elf_sha256 (32 bytes) of up to 6 images that were rolled back or did not start, the last one
-#             first. Erased when another one is confirmed
+# Worked out from what runs and from otadata; NVS, written only when something has changed, keeps what these forget:
+#   "last"    the image that was installed or rolled back last: 1, result (below), slot number, length of the reason;
+#             app_elf_sha256 (32 bytes); version (32 bytes, zeros at its end); the reason (UTF-8)
+#   "failed"  app_elf_sha256 of up to 6 images that were rolled back or did not start, the last one first
 
 from collections import namedtuple
 
@@ -38,17 +35,13 @@ Result = namedtuple("Result", ("result", "why", "version", "slot", "app_elf_sha2
 def last_result():
     """What became of the last update, or None when nothing is known: (result, why, version, slot, app_elf_sha256).
 
-    result is one of
-      "selected"      it starts at the next reset
-      "on trial"      it runs and is not confirmed yet
-      "updated"       it was confirmed, or started by a bootloader without rollback
-      "rolled back"   it was started, and the firmware before it runs again
-      "not started"   the bootloader refused it
-    why is "" or, for "rolled back", one of "guard" (no confirm() in time), "starts" (too many starts without one),
-    what rollback() was given, or else how the trial ended: "watchdog", "power", "reset", "sleep" (when asked at the
-    first start after it).
-    version is that of the image, slot its number (0 for ota_0), app_elf_sha256 32 bytes that tell one build
-    from another.
+    result  "selected": it starts at the next reset; "on trial": it runs and is not confirmed yet; "updated": it was
+            confirmed, or started by a bootloader without rollback; "rolled back": it was started, and the firmware before
+            it runs again; "not started": the bootloader refused it
+    why     "" or, for "rolled back", one of "guard" (no confirm() in time), "starts" (too many starts without one), what
+            rollback() was given, or else how the trial ended: "watchdog", "power", "reset", "sleep" (when asked at the
+            first start after it)
+    version that of the image; slot its number (0 for ota_0); app_elf_sha256 32 bytes that tell one build from another
     """
     last = _find_out()[0]
     if last is None:
@@ -70,7 +63,7 @@ def refusal(info):
     why = _why(last) if last is not None and last[4:36] == info.app_elf_sha256 else ""
     return OTAError(
         OTAError.FAILED_BEFORE,
-        "this image (%s, built %s %s) ran here before and did not last%s; retry_failed=True installs it again"
+        "this image (%s, built %s %s) ran here before and did not last%s"
         % (
             info.version or "without version",
             info.date,
@@ -169,9 +162,9 @@ def _cause():
     cause = machine.reset_cause()
     if cause == machine.WDT_RESET:
         return "watchdog"
-    if cause == machine.PWRON_RESET:
-        return "power"
-    return "sleep" if cause == machine.DEEPSLEEP_RESET else "reset"
+    if cause == machine.DEEPSLEEP_RESET:
+        return "sleep"
+    return "power" if cause == machine.PWRON_RESET else "reset"
 
 
 # -- records

@@ -50,7 +50,7 @@ def rollback(why="rollback"):
     if not keep_floor(found[own][2]) and why != "starts":
         raise OTAError(
             OTAError.ROLLBACK,
-            "NVS is full, the running firmware's secure version can't be kept as the least: erase something first",
+            "NVS is full: the running firmware's secure version can't be stored",
         )
     leaving(why)
     # Cut in between, the entry is gone rather than INVALID: the other firmware starts all the same.
@@ -63,7 +63,7 @@ def _find(found, own):
     if own is None:
         raise OTAError(
             OTAError.ROLLBACK,
-            "the running firmware was not installed by an update: there is no older one",
+            "the running firmware was not installed by an update",
         )
     other = found[1 - own]
     for part in Partition.find(Partition.TYPE_APP):
@@ -80,7 +80,7 @@ def _find(found, own):
             )
         if candidate and _whole(part):
             return
-    raise OTAError(OTAError.ROLLBACK, "no other slot holds a firmware that could be started")
+    raise OTAError(OTAError.ROLLBACK, "no other slot holds firmware that could start")
 
 
 def _whole(part):

@@ -1,26 +1,21 @@
-# Which images are wanted: by secure version, version and project, before anything is erased.
-
-from micropython import const
+# Anti-rollback and version checks of an image, before anything is erased.
 
 from ..flash import nvs
 from ..errors import OTAError
 from ..flash.image import running_info
 
-_MOST = const(0x3FFFFFFF)
-
 
 def accept(info, running, checks):
     """Whether to install an image, by the checks of the option `check`; False when one returned something false.
 
-    Raises OTAError for an image whose secure version is below the running one's or the floor, and what
-    the checks raise. `running` is None for what is no firmware.
+    Raises OTAError(SECURE_VERSION), and what the checks raise. `running` is None for what is no firmware.
     """
     if running is not None:
         floor = max(running.secure_version, secure_floor())
         if info.secure_version < floor:
             raise OTAError(
                 OTAError.SECURE_VERSION,
-                "the image has secure version %d, this board takes %d or later: an older one has known holes"
+                "the image has secure version %d, this board takes %d or later"
                 % (info.secure_version, floor),
             )
     for check in checks:
@@ -38,7 +33,7 @@ def secure_floor():
 
 def raise_floor(secure_version):
     """From now on take nothing below this secure version. False when that can't be stored: it is to be tried again."""
-    secure_version = min(secure_version, _MOST)
+    secure_version = min(secure_version, 0x3FFFFFFF)  # NVS has it signed
     if secure_version <= secure_floor() or nvs.keep("floor", secure_version):
         return True
     # What became of the last update is less than what must not be installed.
@@ -46,17 +41,16 @@ def raise_floor(secure_version):
 
 
 def newer_only(info):
-    """For the option `check`: only an image with a later version than the running one's.
+    """For the option `check`: only an image with a later version than the running one's; False for the same version.
 
-    False, so that nothing is done, for the same version. Raises OTAError(VERSION) for an earlier one and for
-    what has no version to compare, as MicroPython's own builds.
+    Raises OTAError(VERSION) for an earlier one, and for what has none to compare, as MicroPython's own builds.
     """
     own = running_info().version
     new_key, own_key = version_key(info.version, "the image"), version_key(own, "this firmware")
     if new_key < own_key:
         raise OTAError(
             OTAError.VERSION,
-            "the image has version %s, which is older than the running %s" % (info.version, own),
+            "the image has version %s, this board runs the later %s" % (info.version, own),
         )
     return new_key != own_key
 
@@ -75,8 +69,8 @@ def version_key(text, what="this"):
     """What versions are compared by: "v1.10" is later than "1.9.2", and "2.0-rc1" earlier than "2.0".
 
     Numbers with dots, then nothing, a pre-release (Semantic Versioning 2.0.0, section 11), or what `git describe`
-    adds: "1.2-5-gabcdef" is 5 commits after 1.2. What follows a "+", and "-dirty", don't count.
-    Raises OTAError(VERSION) for a text that does not begin with a number; `what` names it then.
+    adds: "1.2-5-gabcdef" is 5 commits after 1.2. What follows a "+", and "-dirty", don't count. Raises OTAError(VERSION) for
+    a text that does not begin with a number; `what` names it then.
     """
     text = text.split("+", 1)[0]
     if text[:1] in ("v", "V"):
@@ -87,9 +81,7 @@ def version_key(text, what="this"):
     numbers = [int(n) for n in text[:i].split(".") if n]
     if not numbers:
         raise OTAError(
-            OTAError.VERSION,
-            "%s has no version that could be compared: expected one like 1.2.3, got %r"
-            % (what, text),
+            OTAError.VERSION, "%s: expected a version like 1.2.3, got %r" % (what, text)
         )
     while numbers and numbers[-1] == 0:
         numbers.pop()

@@ -1,15 +1,17 @@
-# NVS records, namespace "https_ota". A store that is missing, full or worn out never stops an update: what can't be
-# read is not there, and put() tells what could not be stored.
+# NVS records, namespace "https_ota": all keys, and the only access to them but guard.py's. A store that is missing, full or
+# worn out never stops an update: what can't be read is not there, and put() tells what could not be stored.
 #
-#   last     what was installed or rolled back last            outcome.py
-#   failed   what is not to be installed again                 outcome.py
-#   starts   starts without a confirm()                        trial.py
-#   floor    the lowest secure version that is installed       policy.py
-#   release, serial  the newest release manifest               release.py
-#   etag     the manifest that gave nothing to do              release.py
+#   last     what was installed or rolled back last        boot/history.py
+#   failed   what is not to be installed again             boot/history.py
+#   starts   starts without a confirm()                    boot/guard.py
+#   floor    the lowest secure version that is installed   boot/version.py
+#   release  the newest signed release manifest            fleet/poll.py
+#   serial   likewise                                      fleet/poll.py
 # Hints, which may be lost at any time; X names the partition, see key():
-#   partX, headX  an update that was broken off                resume.py
-#   doneX    the last that was finished                        resume.py
+#   partX    an update that was broken off                 flash/resume.py
+#   headX    the header of its encrypted file              flash/resume.py
+#   doneX    the last that was finished                    flash/resume.py
+#   etag     the manifest that gave nothing to do          fleet/poll.py
 
 from esp32 import NVS, Partition
 

@@ -1,4 +1,5 @@
-# What a release manifest says, and what that means for this board.
+# Release manifest: its format, and the rules by which a board decides. No I/O: what the flash, NVS and the clock say is
+# handed in.
 #
 # JSON of up to 8192 bytes; names that are not listed here are ignored, so that others can be added.
 #   release         number of this release, 1 to 2147483647, higher than any before it
@@ -19,18 +20,15 @@
 
 from hashlib import sha256
 
-from esp32 import Partition
 from micropython import const
 
 from ..der import digest32
-from ..errors import OTAError
-from ..hot import equal
+from ..errors import OTAError, as_text
 from ..net.http import join_url, parse_url
 from ..flash.image import chip_name
-from ..boot.version import secure_floor, version_key
+from ..boot.version import version_key
 
 NEVER = "9999-12-31T23:59:59Z"
-_SECTOR = const(4096)
 _MAX_SIZE = const(0x10000000)
 _KINDS = {int: "a whole number", str: "a text", list: "a list", bool: "true or false"}
 
@@ -113,11 +111,31 @@ class Manifest:
         return best
 
 
-def decide(manifest, base, running, board, variant, device_id, failed, feed=None):
+def in_force(manifest, now, newest):
+    """Raise OTAError for a signed Manifest that has expired by `now`, or is older than `newest`, (release, serial).
+
+    Both times are text of the same form: neither the epoch nor the size of integers matters.
+    """
+    if now >= manifest.expires:
+        raise OTAError(
+            OTAError.MANIFEST_EXPIRED,
+            "the manifest was good until %s, the board's clock says %s" % (manifest.expires, now),
+        )
+    mark = manifest.release, manifest.serial
+    if mark < newest:
+        raise OTAError(
+            OTAError.MANIFEST_REPLAY,
+            "the manifest is of release %d, serial %d; this board has seen release %d, serial %d"
+            % (mark + newest),
+        )
+
+
+def decide(manifest, base, running, board, variant, device_id, failed, floor, runs):
     """The Decision on a Manifest that came from the URL `base`, for the board that runs `running` (an ImageInfo).
 
     failed  list of app_elf_sha256 of the images that this board went back from
-    feed    called at least once a sector when the running firmware must be read: for a watchdog
+    floor   the lowest secure version that was ever confirmed
+    runs    called as runs(size, sha256): whether that image is what runs
     Raises OTAError: MANIFEST, NO_FILE, SECURE_VERSION.
     """
     file = manifest.select(running.chip, board, variant)
@@ -135,14 +153,14 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
         parse_url(url)
     except ValueError as e:
         raise _bad("%s", e)
-    floor = max(running.secure_version, secure_floor())
+    floor = max(running.secure_version, floor)
     if manifest.secure_version < floor:
         raise OTAError(
             OTAError.SECURE_VERSION,
-            "release %d has secure version %d, this board takes %d or later: an older one has known holes"
+            "release %d has secure version %d, this board takes %d or later"
             % (manifest.release, manifest.secure_version, floor),
         )
-    reason, words = _reason(manifest, size, digest, running, device_id, failed, feed)
+    reason, words = _reason(manifest, size, digest, running, device_id, failed, runs)
     name = "release %d (%s)" % (manifest.release, manifest.version or "without version")
     decision = Decision(reason, name + " " + words)
     decision.version = manifest.version
@@ -155,7 +173,7 @@ def decide(manifest, base, running, board, variant, device_id, failed, feed=None
     return decision
 
 
-def _reason(manifest, size, digest, running, device_id, failed, feed):
+def _reason(manifest, size, digest, running, device_id, failed, runs):
     new, own = _key(manifest.version), _key(running.version)
     least = manifest.min_version
     least_key = _key(least)
@@ -166,7 +184,7 @@ def _reason(manifest, size, digest, running, device_id, failed, feed):
             return Decision.UP_TO_DATE, "has the version that runs"
         if new < own:
             return Decision.OLDER, "is older than the running %s" % running.version
-    elif _runs(size, digest, feed):
+    elif runs(size, digest):
         return Decision.UP_TO_DATE, "is what runs"
     if failed:
         return Decision.FAILED, "is what this board went back from"
@@ -197,22 +215,6 @@ def _chosen(device_id, release, percent):
     return int.from_bytes(digest[:4], "big") * 100 < percent << 32
 
 
-# Whether the running firmware is this image.
-def _runs(size, digest, feed):
-    part = Partition(Partition.RUNNING)
-    if size > part.info()[3]:
-        return False
-    hash = sha256()
-    buf = bytearray(_SECTOR)
-    for i in range((size + _SECTOR - 1) // _SECTOR):
-        part.readblocks(i, buf)
-        left = size - i * _SECTOR
-        hash.update(buf if left >= _SECTOR else memoryview(buf)[:left])
-        if feed:
-            feed()
-    return equal(hash.digest(), digest)
-
-
 # -- the file ---------------------------------------------------------------------------------------
 
 
@@ -230,8 +232,6 @@ def _parse(data):
             raise ValueError
         return json.loads(data)
     except (ValueError, SyntaxError):
-        from ..errors import as_text
-
         shown = as_text(data, min(len(data), 60))
         raise _bad("expected JSON, {...}, came %d bytes: %s", len(data), shown)
 

@@ -1,14 +1,14 @@
-# Release manifests: one small file on a web server tells all boards of a fleet what to install.
+# Release manifests on a web server: one small file there tells all boards of a fleet what to install.
 #
-# Its format: decide.py. Its signature has the same URL and ".sig" behind the path: one to three Secure Boot v2
-# blocks of 1216 bytes, as behind an image, but of the manifest's bytes. One by a trusted key will do, so the file
-# can hold those of two manifests while one takes the place of the other.
+# Its signature has the same URL and ".sig" behind the path: one to three Secure Boot v2 blocks of 1216 bytes, as behind an
+# image, but of the manifest's bytes. One by a trusted key will do, so the file can hold those of two manifests while one
+# takes the place of the other.
 #
 # A signed manifest with a lower `release`, or of the same with a lower `serial`, than one that was accepted before is
 # a replay. Of an unsigned one neither these nor `expires` is looked at for that: whoever could send an old one could
 # write another.
 #
-# NVS, namespace "https_ota":
+# In NVS:
 #   "release"  the highest that was accepted in a signed manifest
 #   "serial"   what it is of, and the highest with that: 2 numbers of 4 bytes, little-endian. One record, so that a power
 #              cut leaves no serial of one release with another. Written before "release"; the higher one of both counts
@@ -20,14 +20,17 @@ import time
 from hashlib import sha256
 from struct import pack, unpack
 
+from esp32 import Partition
 from micropython import const
 
-from ..flash import nvs
-from .manifest import NEVER, Decision, Manifest, decide
-from ..net.download import Download
+from ..boot.version import secure_floor
 from ..errors import OTAError, no_memory
+from ..flash import nvs
+from ..flash.image import SplitHash, hashes, running_info
+from ..hot import equal
+from ..net.download import Download
 from ..net.http import identity, parse_url
-from ..flash.image import running_info
+from .manifest import NEVER, Decision, Manifest, decide, in_force
 
 _LIMIT = const(8192)
 _SIGNATURE_LIMIT = const(3 * 1216)
@@ -64,9 +67,8 @@ def check(
     wdt           a machine.WDT to feed
     The other options are those of download.Download.
 
-    Raises ValueError for bad arguments, OSErrors of the network, OTAError: what Download raises, MANIFEST for a file
-    that can't be used, NO_FILE, SECURE_VERSION; with trusted_keys also what sign.verify_data() raises,
-    MANIFEST_EXPIRED, CLOCK when that can't be told, MANIFEST_REPLAY.
+    Raises what Download does, OTAError: MANIFEST for a file that can't be used, NO_FILE, SECURE_VERSION; with trusted_keys
+    also what sign.verify_data() raises, MANIFEST_EXPIRED, CLOCK when that can't be told, MANIFEST_REPLAY.
     """
     given = trusted_keys, board, variant, device_id, retry_failed, wdt, options
     try:
@@ -96,24 +98,15 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
 
         failed = find_failed()
     # When one of these is another, a 304 is no answer.
-    ours = (
-        identity(url),
-        trusted and trusted.keys,
-        board,
-        variant,
-        device_id,
-        running.app_elf_sha256,
-        failed,
-    )
+    keys = trusted and trusted.keys
+    ours = identity(url), keys, board, variant, device_id, running.app_elf_sha256, failed
     ours = sha256(repr(ours).encode()).digest()[:8]
     known = _known(ours)
 
     download = Download(url, **options)
     data = _read(download, _LIMIT, known, feed)
     if data is None:
-        return Decision(
-            Decision.NOT_MODIFIED, "the manifest has not changed, and there was nothing to do"
-        )
+        return Decision(Decision.NOT_MODIFIED, "the manifest is the one that gave nothing to do")
     base, validator = download.url, download.validator
     download = None  # with its TLS context: one at a time
     if trusted is not None:
@@ -124,22 +117,22 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
     if trusted is None:
         manifest.expires = NEVER
     else:
-        words = _accept(manifest.release, manifest.serial, manifest.expires)
+        words = _accept(manifest)
     record = None
     try:
-        decision = decide(manifest, base, running, board, variant, device_id, failed, feed)
+        here = running, board, variant, device_id, failed, secure_floor()
+        decision = decide(manifest, base, *here, lambda size, digest: runs(size, digest, feed))
         decision.keys = trusted
         decision.words += words
-        if (
-            not decision.update
-            and validator
-            and validator.startswith(b"E")
-            and len(validator) <= _MAX_VALIDATOR
-        ):
+        tag = validator or b""
+        if not decision.update and tag[:1] == b"E" and len(tag) <= _MAX_VALIDATOR:
             record = b"\x02" + ours + manifest.expires.encode() + validator
     finally:
         # Only what comes to nothing need not come again: an update may fail.
-        _remember(record)
+        if record is None:
+            nvs.drop("etag")
+        else:
+            nvs.put("etag", record)
     return decision
 
 
@@ -177,15 +170,9 @@ def update_from(
     if not decision.update:
         return None
     if decision.encrypted and options.get("decrypt") is None:
-        raise OTAError(
-            OTAError.DECRYPT_KEY,
-            "the manifest says that the image is encrypted: give decrypt=EncryptedImage(...) with its key",
-        )
+        raise OTAError(OTAError.DECRYPT_KEY, "the image is encrypted, decrypt= is not given")
     if not decision.encrypted and options.get("decrypt") is not None:
-        raise OTAError(
-            OTAError.NOT_ENCRYPTED,
-            "expected an encrypted image, as decrypt= was given; the manifest says that it is a plain one",
-        )
+        raise OTAError(OTAError.NOT_ENCRYPTED, "decrypt= is given, the image is a plain one")
     if isinstance(image_keys, str) and image_keys == "same":
         image_keys = decision.keys
     if parse_url(decision.url)[:3] != parse_url(url)[:3]:
@@ -274,8 +261,8 @@ def _verify(data, url, trusted, feed, options):
         if e.code == OTAError.HTTP_STATUS and download.status in _MISSING:
             raise OTAError(
                 OTAError.UNSIGNED,
-                "expected the manifest's signature at %s.sig, the server answered %d: make it with"
-                " `https-ota manifest --sign`" % (path, download.status),
+                "expected the manifest's signature at %s.sig, the server answered %d"
+                % (path, download.status),
             )
         raise
     if feed:
@@ -287,44 +274,43 @@ def _verify(data, url, trusted, feed, options):
     return trusted.keys
 
 
-# -- replay and freeze ------------------------------------------------------------------------------
+# -- what runs, what time it is, and what was seen ----------------------------------------------------
 
 
-# Both times are text of the same form: neither the epoch nor the size of integers matters.
-def _now():
+def runs(size, digest, feed=None):
+    """Whether the running firmware is this image: by `size` bytes of it, fed once a sector to a watchdog."""
+    part = Partition(Partition.RUNNING)
+    if size > part.info()[3]:
+        return False
+    buf = bytearray(4096)
+    steps = hashes(part.readblocks, size, None, buf, memoryview(buf))
+    try:
+        while True:
+            next(steps)
+            if feed:
+                feed()
+    except StopIteration as e:
+        return equal(e.value, SplitHash.whole(digest))
+
+
+# The time as in a manifest; as long ago as can be where it does not matter.
+def _now(expires):
+    if expires == NEVER:
+        return ""
+    from ..net.words import clock_error
+
+    unset = clock_error("no expiry date")
+    if unset:
+        raise unset
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime()[:6])
 
 
-def _accept(release, serial, expires):
-    """Raise OTAError for a signed manifest that has expired or is older than one before; else remember it.
-
-    Returns "", or what is to be said of that.
-    """
+# Remember a signed manifest that is in force. Returns "", or what is to be said of that.
+def _accept(manifest):
     global _unstored
-    if expires != NEVER:
-        from ..net.words import clock_error
-
-        unset = clock_error("no expiry date")
-        if unset:
-            raise unset
-        now = _now()
-        if now >= expires:
-            raise OTAError(
-                OTAError.MANIFEST_EXPIRED,
-                "the manifest was good until %s, the board's clock says %s: sign a new one with"
-                " `https-ota manifest --update`" % (expires, now),
-            )
-    mark = release, serial
     newest = max(_newest(), _unstored)
-    if mark < newest:
-        raise OTAError(
-            OTAError.MANIFEST_REPLAY,
-            "the manifest is of release %d, this board has seen release %d: an old file has come"
-            % (release, newest[0])
-            if release < newest[0]
-            else "the manifest of release %d has serial %d, this board has seen %d: an old file has come"
-            % (release, serial, newest[1]),
-        )
+    in_force(manifest, _now(manifest.expires), newest)
+    mark = manifest.release, manifest.serial
     # A store that is full or worn out must not stop an update.
     if mark == newest or _store(mark, newest[0]):
         return ""
@@ -348,9 +334,6 @@ def _store(mark, release):
     )
 
 
-# -- the other records ------------------------------------------------------------------------------
-
-
 # The validator of the manifest that gave nothing to do, if what decided then is as it was.
 def _known(ours):
     record = bytearray(_RECORD + _MAX_VALIDATOR)
@@ -358,16 +341,9 @@ def _known(ours):
     if n <= _RECORD or record[0] != 2 or record[1:9] != ours:
         return None
     expires = bytes(record[9:_RECORD]).decode()
-    if expires != NEVER:
-        from ..net.words import clock_error
-
-        if clock_error("") or _now() >= expires:
+    try:
+        if _now(expires) >= expires:
             return None
+    except OTAError:
+        return None  # without a clock, who knows
     return bytes(record[_RECORD:n])
-
-
-def _remember(record):
-    if record is None:
-        nvs.drop("etag")
-    else:
-        nvs.put("etag", record)
