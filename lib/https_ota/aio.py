@@ -1,6 +1,6 @@
-# Updates beside other asyncio tasks: the same session, on connections that never wait.
+# Updates beside other asyncio tasks: the same session, driven by the event loop.
 #
-# The event loop is held for a sector's erase and program at most; and by what can't be cut in pieces: looking up a
+# The loop is held for a sector's erase and program at most; and by what can't be cut in pieces: looking up a
 # host's name, a flight of the TLS handshake, the arithmetic of a signature or of a private key.
 
 import asyncio
@@ -8,98 +8,90 @@ from asyncio import core
 
 from micropython import const
 
-from . import ota
-from .errors import no_memory
+from .events import FINISH
+from .ota import OTA as Blocking
+from .session import DONE, FINISHED, NEW, READY, STEP, VERIFIED, WAIT
 
-_PAUSE_MS = const(10)  # for a source that has nothing yet, and does not tell what it waits for
 _MOST_MS = const(250)  # to wait at once, so that watchdog and deadlines are looked at
 
 _open = set()  # sessions that have begun and not ended: see abort()
 
 
-class OTA:
+class OTA(Blocking):
     """As ota.OTA, with the same options, to be awaited: begin(), perform() until it returns False, finish().
 
     `async with` aborts unless finish() was reached, `async for event, value in OTA(...)` does all of it and tells
     what happens (see events.py). A task that is cancelled closes all and keeps the record for going on later.
-    The object's other attributes are those of ota.OTA.
     """
 
     def __init__(self, url, **options):
-        self._events = []
-        self._given = options.pop("event", None)
-        self._ota = ota.OTA(url, event=self._on_event, **options)
-        self._keep = False  # events, for `async for`
+        super().__init__(url, **options)
+        self._events = None  # for `async for`
         self._next = self._first
 
-    def __getattr__(self, name):
-        return getattr(self._ota, name)
-
-    def _on_event(self, event, value):
-        if self._keep:
+    def _emit(self, event, value):
+        if self._events is not None:
             self._events.append((event, value))
-        if self._given:
-            self._given(event, value)
+        super()._emit(event, value)
 
     async def begin(self):
         """As ota.OTA.begin()."""
+        self._expect(NEW)
         _open.add(self)
-        return await self._drive(self._ota.begin_steps())
+        await self._go(READY)
+        return self.info if self._at < FINISHED else None
 
     async def perform(self):
         """As ota.OTA.perform(): one sector."""
-        try:
-            more = self._ota.step()
-            while more is None:
-                await self._wait()
-                more = self._ota.step()
-            await core.sleep_ms(0)
-        except BaseException as e:
-            self._fail(e)
-            raise
-        return more
+        if self._at != DONE:
+            self._expect(READY)
+            await self._go(STEP)
+        return self._at != DONE
+
+    async def verify(self):
+        """As ota.OTA.verify()."""
+        self._expect(DONE)
+        await self._go(VERIFIED)
 
     async def finish(self):
         """As ota.OTA.finish()."""
-        await self._drive(self._ota.finish_steps())
-        _open.discard(self)
+        if self._at != VERIFIED:
+            self._expect(DONE)
+        try:
+            await self._go(FINISHED)
+        finally:
+            self._emit(FINISH, self._at == FINISHED)
 
     def abort(self):
         """As ota.OTA.abort()."""
         _open.discard(self)
-        self._ota.abort()
+        super().abort()
 
-    async def _drive(self, steps):
+    async def _go(self, mark):
+        # As ota.OTA._run().
         try:
-            while True:
-                if next(steps):
+            for step in self._steps:
+                if self._passes(step, mark):
+                    await core.sleep_ms(0)
+                    return
+                if step == WAIT:
                     await self._wait()
                 else:
                     await core.sleep_ms(0)
-        except StopIteration as e:
-            return e.value
         except BaseException as e:
-            # A task that is cancelled here leaves the steps where they are.
+            # A task that is cancelled here leaves the work where it is.
             self._fail(e)
             raise
-
-    def _fail(self, e):
         self.abort()
-        if isinstance(e, MemoryError):
-            raise no_memory()
 
     async def _wait(self):
-        self._ota.feed()
-        if hasattr(self._ota.source, "waits_for"):
-            stream, to_write, ms = self._ota.source.waits_for()
-        else:
-            stream, to_write, ms = None, False, _PAUSE_MS
-        ms = min(ms, _MOST_MS)
+        stream, to_write, ms = self._source.waits_for()
+        ms = max(1, min(ms, _MOST_MS))
         if stream is None:
             await core.sleep_ms(ms)
             return
         try:
-            await asyncio.wait_for_ms(_ready(stream, to_write), max(1, ms))
+            await asyncio.wait_for_ms(_ready(stream, to_write), ms)
         except asyncio.TimeoutError:
             pass  # the next try knows whether that was too long
 
@@ -110,7 +102,7 @@ class OTA:
         self.abort()
 
     def __aiter__(self):
-        self._keep = True
+        self._events = []
         return self
 
     async def __anext__(self):
@@ -124,8 +116,8 @@ class OTA:
         self._next = None
         if await self.begin() is not None:
             self._next = self._more
-        elif self._ota.refusal:
-            raise self._ota.refusal
+        elif self.refusal:
+            raise self.refusal
 
     async def _more(self):
         if not await self.perform():
@@ -152,15 +144,12 @@ def abort():
 
 async def update(url, **options):
     """As https_ota.update(), to be awaited."""
-    try:
-        async with OTA(url, **options) as session:
-            info = await session.begin()
-            if info is not None:
-                while await session.perform():
-                    pass
-                await session.finish()
-            elif session.refusal:
-                raise session.refusal
-            return info
-    except MemoryError:
-        raise no_memory()
+    async with OTA(url, **options) as session:
+        info = await session.begin()
+        if info is not None:
+            while await session.perform():
+                pass
+            await session.finish()
+        elif session.refusal:
+            raise session.refusal
+        return info

@@ -11,7 +11,7 @@ import sys
 _NAMES = (
     "|ota update OTA *ota |errors OTAError |flash.image ImageInfo running_info |boot.guard guard "
     "|boot.rollback rollback cancel |boot.history last_result |boot.version newer_only same_project "
-    "|trust.encrypted EncryptedImage *encrypted |trust.signature *sign |flash.data beside fetch together *data "
+    "|trust.encrypted EncryptedImage *encrypted |trust.signature *sign |flash.data *data |fleet.fetch fetch |fleet.together beside together "
     "|fleet.manifest Decision |fleet.poll check update_from *release |aio *aio |events *events |repl bar help install status "
 )
 

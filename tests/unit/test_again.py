@@ -2,12 +2,12 @@
 
 from errno import ETIMEDOUT
 
-import https_ota.ota as ota_module
+import https_ota.local
 from fakenet import Clock, Net, patiently, use
 from https_ota import OTA
+from https_ota.local import Local
 from https_ota.net.download import Download
 from https_ota.net.http import Connection
-from https_ota.steps import run, until
 from makeimage import Stream, image, noise
 
 from https_ota import running_info
@@ -154,18 +154,20 @@ def test_session():
     data = image(9000, chip_id=own.chip_id, spi_mode=own.spi_mode)
     net = use(SlowNet(head("HTTP/1.1 200 OK", "Content-Length: %d" % len(data)) + data))
     ota = OTA("http://host/fw.bin", insecure=True, resume=False)
-    steps = ota.begin_steps()
-    try:
-        while True:
-            assert next(steps) in (True, False)
-    except StopIteration as e:
-        assert e.value is ota.info
+    waited = []
+    wait = ota._file.wait
+
+    def count_and_wait():
+        waited.append(1)
+        wait()
+
+    ota._file.wait = count_and_wait
+    assert ota.begin() is ota.info
     assert ota.info.version == "1.2.3"
-    found = {ota.step() for _ in range(3)}
-    assert None in found
     while ota.perform():
         pass
-    run(ota.finish_steps())
+    ota.finish()
+    assert len(waited) > 1000
     assert ota.is_complete_data_received() and net.open == 0
 
 
@@ -199,30 +201,14 @@ def test_encrypted_header():
         wipe = finish
 
     cipher = Cipher()
-    decrypt = Decrypt(Trickle(FILE), cipher)
-    assert decrypt.begin() is None
-    while not decrypt.begin():
+    decrypt = Decrypt(Local(Trickle(FILE), None), cipher)
+    assert decrypt.open() is None
+    while decrypt.open() is None:
         pass
     assert cipher.header == FILE[:100]
     buf = bytearray(10)
     assert decrypt.readinto(buf) is None
     assert decrypt.readinto(buf) == 10 and bytes(buf) == FILE[100:110]
-
-
-def test_until_tells_each_wait():
-    left = [1, 2, 3]
-
-    def function():
-        if left:
-            left.pop()
-            return None
-        return "done"
-
-    steps = until(function)
-    assert [next(steps) for _ in range(3)] == [True] * 3
-    left.append(1)
-    assert next(steps) is True
-    assert run(steps) == "done"
 
 
 def test_source_that_has_nothing_yet():
@@ -231,15 +217,15 @@ def test_source_that_has_nothing_yet():
     data = image(9000, chip_id=own.chip_id, spi_mode=own.spi_mode)
     source = Trickle(data)
     ota = OTA(source)
-    time = ota_module.time
-    ota_module.time = Clock()
+    time = https_ota.local.time
+    https_ota.local.time = Clock()
     try:
         ota.begin()
         while ota.perform():
             pass
         ota.finish()
     finally:
-        ota_module.time = time
+        https_ota.local.time = time
     assert ota.is_complete_data_received() and source.calls > 500
 
 

@@ -327,7 +327,7 @@ class Remote(Source):
 
 class Known:
     validator = b'E"0"'
-    total = 300
+    total = 306
 
 
 def patiently(function, *args):

@@ -339,7 +339,7 @@ def test_a_session_that_knows_the_content_says_so():
         # There size and SHA-256 are of what is in the file, and a file sealed anew is another.
         ({"size": 5000, "sha256": bytes(32), "decrypt": Opener()}, False),
     ):
-        assert OTA(URL, insecure=True, **options)._download.content_checked is known
+        assert OTA(URL, insecure=True, **options)._file.content_checked is known
 
 
 # -- URLs

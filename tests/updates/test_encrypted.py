@@ -22,6 +22,7 @@ import json, random
 from binascii import hexlify
 from hashlib import sha256
 from https_ota import OTAError
+from https_ota.local import Local
 from https_ota.trust.decrypt import Decrypt
 from https_ota.trust.encrypted import EncryptedImage
 
@@ -38,9 +39,9 @@ class Pieces:
 def outcome(cipher, name, most, size):
     buf = bytearray(size)
     sha = sha256()
-    stream = Decrypt(Pieces(name, most), cipher)
+    stream = Decrypt(Local(Pieces(name, most), None), cipher)
     try:
-        stream.begin()
+        stream.open()
         while True:
             n = stream.readinto(buf)
             if not n:
@@ -472,10 +473,11 @@ def test_decrypts_with_the_heap_locked(board, tmp_path, keys, encrypt):
     found = board.run(
         """
 import gc, micropython
+from https_ota.local import Local
 from https_ota.trust.decrypt import Decrypt
 from https_ota.trust.encrypted import EncryptedImage
-stream = Decrypt(open("app.enc", "rb"), EncryptedImage(rsa_key=open("rsa.pem").read()))
-stream.begin()
+stream = Decrypt(Local(open("app.enc", "rb"), None), EncryptedImage(rsa_key=open("rsa.pem").read()))
+stream.open()
 buf = bytearray(4096)
 small = bytearray(1000)
 n = _ = 0

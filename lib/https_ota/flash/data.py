@@ -6,7 +6,8 @@
 from esp32 import Partition
 from micropython import const
 
-from ..errors import OTAError, no_memory, refuse
+from ..errors import OTAError
+from ..hot import copy_xor
 from .image import SplitHash
 from .slot import SECTOR, Region, Slot
 
@@ -26,55 +27,6 @@ def target(label, staging):
         return Target(part, Slot())
     other = _find(staging)
     return Target(part, Slot(other) if other.info()[0] == Partition.TYPE_APP else Target(other))
-
-
-def beside(name):
-    """The label of the partition that belongs to the passive OTA slot: "romfs_1" for "romfs" while ota_0 runs."""
-    return "%s_%d" % (name, Slot().number)
-
-
-def together(*sessions):
-    """Install several things at once: each OTA is received and verified before any takes effect, a firmware last.
-
-    Returns the list of what each begin() gave, None for what had nothing to do. Where the firmware has nothing to do,
-    nor has what belongs to the slot that it would go to, by its label (see beside()): that is of the firmware there.
-    For a consistent pair after a power cut at any moment, what is not firmware needs such a place, which the running
-    firmware does not use. No two sessions may write to the same partition, staging= included: OTAError(IN_PROGRESS).
-    """
-    from ..steps import run
-
-    infos = [None] * len(sessions)
-    work = []
-    try:
-        for session in sessions:
-            session.claim()
-        # The firmware decides, and takes effect last.
-        order = sorted(range(len(sessions)), key=lambda i: not sessions[i].is_firmware)
-        idle = []
-        for i in order:
-            session = sessions[i]
-            if not session.is_firmware and any(session.slot.endswith(end) for end in idle):
-                continue
-            info = infos[i] = session.begin()
-            if session.refusal:
-                raise session.refusal  # the others were meant for this firmware
-            if info is None:
-                if session.is_firmware:
-                    idle.append("_%d" % session.region.number)
-                continue
-            # It may have been selected before, and what it needs is about to change.
-            for other in work:
-                other.region.prepare()
-            while session.perform():
-                pass
-            run(session.verify_steps())
-            work.append(session)
-        for session in reversed(work):
-            run(session.finish_steps(True))
-        return infos
-    finally:
-        for session in sessions:
-            session.abort()
 
 
 class DataInfo:
@@ -144,8 +96,11 @@ class Target(Region):
         """A Checker for any file."""
         return Checker(self.size)
 
-    def switch_steps(self, info, buf, views, size, feed):
-        """Copy from the staging area to where it belongs, a buffer a step, and compare."""
+    def copy(self, buf, views, size):
+        """Bring what is in the staging area to where it belongs, and compare: a generator, a buffer a step.
+
+        `views` are the memoryviews of buf's 512-byte pieces.
+        """
         if self.area is self:
             return
         for i in range(0, (size + SECTOR - 1) // SECTOR, len(buf) // SECTOR):
@@ -155,9 +110,7 @@ class Target(Region):
                 raise OTAError(
                     OTAError.READ_BACK, "%s does not hold what was copied to it" % self.label
                 )
-            if feed:
-                feed()
-            yield False
+            yield
 
 
 class Checker:
@@ -171,8 +124,6 @@ class Checker:
 
     def feed(self, dst, d, src, s, n):
         """Copy src[s:s+n], the next bytes, to dst[d:]."""
-        from ..hot import copy_xor
-
         copy_xor(dst, d, src, s, n, 0)
         self.pos += n
 
@@ -220,88 +171,3 @@ def _mounted(label):
     except ImportError:
         return False
     return bdev is not None and bdev.info()[4] == label and (paths is None or "/" in paths)
-
-
-def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http):
-    """Download a file, over all that can go wrong, and hand it to write(memoryview) piece by piece; return its size.
-
-    sha256   of what is handed over, if known: 32 bytes or 64 hex digits; OTAError(DIGEST) at the end if it is another
-    size     its bytes, if known, likewise; OTAError(SIZE)
-    decrypt  as OTA's; only after the return is what came authentic
-    wdt      a machine.WDT to feed
-    The other options are those of download.Download. The pieces are at most 1024 bytes long, and the memory is used again
-    for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
-    """
-    try:
-        return _fetch(url, write, sha256, size, decrypt, wdt, http)
-    except MemoryError:
-        raise no_memory()
-
-
-def _fetch(url, write, sha256, size, decrypt, wdt, http):
-    import hashlib
-
-    from ..der import digest32
-    from ..net.download import Download
-    from ..hot import equal
-
-    for name, expected, value, fits in (
-        ("size", "bytes", size, not size or (isinstance(size, int) and size > 0)),
-        ("wdt", "a WDT", wdt, not wdt or hasattr(wdt, "feed")),
-    ):
-        if not fits:
-            refuse(name, expected, value)
-    expected = None if sha256 is None else digest32(sha256, "sha256")
-    wanted = size
-    feed = wdt.feed if wdt else None
-    source = download = Download(url, **http)
-    if decrypt is not None:
-        from ..trust.decrypt import Decrypt
-
-        source = Decrypt(download, decrypt, feed)
-        download.offset = decrypt.header_size
-    if wanted:
-        download.least = download.offset + wanted
-    buf = bytearray(1024)
-    view = memoryview(buf)
-    sha = hashlib.sha256()
-    size = 0
-
-    def wait():
-        if feed:
-            feed()
-        download.wait()
-
-    try:
-        while download.open() is None:
-            wait()
-        if download.total is None and download.open_end and not (wanted or expected or decrypt):
-            from ..net.words import no_length
-
-            raise no_length(url)
-        if decrypt is not None:
-            while not source.begin():
-                wait()
-        while True:
-            n = source.readinto(buf)
-            if n is None:
-                wait()
-                continue
-            if not n:
-                break
-            sha.update(view[:n])
-            write(view[:n])
-            size += n
-            if feed:
-                feed()
-        if decrypt is not None:
-            source.finish()
-    finally:
-        download.close()
-        if decrypt is not None:
-            source.close()
-    if wanted and size != wanted:
-        raise OTAError(OTAError.SIZE, "expected %d bytes, got %d" % (wanted, size))
-    if expected and not equal(sha.digest(), expected):
-        raise OTAError(OTAError.DIGEST, "the file is not the one expected: its SHA-256 is another")
-    return size

@@ -17,8 +17,9 @@ from struct import pack_into, unpack_from
 from micropython import const
 
 from . import nvs
-from ..hot import copy_xor
-from ..net.http import identity
+from .slot import SECTOR
+from ..errors import OTAError
+from ..hot import copy_xor, sums
 
 _VERSION = const(2)
 _PART = const(60)
@@ -27,7 +28,18 @@ _DONE = const(96)
 _MAX_VALIDATOR = const(128)
 _MAX_HEADER = const(8 + 1024)
 
-Held = namedtuple("Held", ("size", "body", "total", "elf_sha256", "digest", "validator"))
+
+class Held(namedtuple("Held", ("size", "body", "total", "elf_sha256", "digest", "validator"))):
+    """What a partition holds. size, body, total: bytes of the image, of what its own SHA-256 covers, of the file (0: unknown)."""
+
+    def is_of(self, file, info):
+        """Whether the file that has begun to come, with an image of this ImageInfo, is this one."""
+        # A date, above all, is the same for many files.
+        return (
+            file.validator == self.validator
+            and (file.total or 0) == self.total
+            and info.app_elf_sha256[:8] == self.elf_sha256
+        )
 
 
 def _short(data):
@@ -35,24 +47,70 @@ def _short(data):
 
 
 class Resume:
-    """The records for one URL and one partition, `key` (see nvs.key()).
+    """The records for one file and one partition.
 
-    `done_bytes`, `total`, `validator` and `held_back` (the first 32 bytes) tell of an update that was broken off; `sums`
-    are its running sums.
+    file   what names it, see net.url.identity()
+    key    of the partition, see nvs.key()
+    `sums` are the running sums of the update under way. Of one that was broken off `total` and `validator` tell the file.
     """
 
-    def __init__(self, url, key):
-        self._url = _short(identity(url).encode())
+    def __init__(self, file, key):
+        self._url = _short(file.encode())
         self._key = key
         self._part = "part" + key
         self._buf = buf = bytearray(_DONE + _MAX_VALIDATOR)
         self._view = None
         self._header = None
         self.sums = memoryview(buf)[12:20]
+        self.total = self.validator = self.held_back = self.info = self.checker = None
         self.done_bytes = 0
-        self.total = None
-        self.validator = None
-        self.held_back = None
+
+    def replay(self, region, buf, view, crypt, size, whole, verify_spi_mode):
+        """Take up what an earlier session wrote, after a look at the flash: a generator that returns the bytes that are there.
+
+        `info` and `checker` are the image's then. The arguments are the session's: its buffer, the trust.decrypt.Decrypt or
+        None, the size that is expected or None, whether the SHA-256 is of the whole file.
+        """
+        done = self.load()
+        unit = len(buf)
+        if not 0 < done <= region.size or done % unit:
+            return 0
+        expected = bytes(self.sums)
+        area = region.area
+        try:
+            total = self.total
+            if crypt:
+                header = self.header()
+                if header is None:
+                    return 0
+                crypt.resume(header)
+                total = crypt.size_of(total)
+            if size and size != total:
+                return 0
+            checker = region.checker(total, whole)
+            self.start_sums()
+            area.head = self.held_back if area.holds_back else None
+            for i in range(done // unit):
+                area.read(i * (unit // SECTOR), buf)
+                if i == 0:
+                    info = region.look(buf, unit)
+                    if info is None:
+                        return 0
+                    region.check(info, verify_spi_mode)
+                sums(buf, unit, self.sums)
+                checker.feed(buf, 0, buf, 0, unit)
+                checker.hash.update(buf, view, unit)
+                if crypt:
+                    crypt.replay(buf, unit)
+                yield
+        except OTAError:
+            return 0
+        if self.sums != expected:
+            return 0
+        info.size = total
+        self.info = info
+        self.checker = checker
+        return done
 
     def load(self):
         """Read the record of an update that was broken off; return the bytes it says are done, 0 without one."""
@@ -63,8 +121,20 @@ class Resume:
         self.total, self.done_bytes = unpack_from("<II", buf, 4)
         self.held_back = bytes(buf[_HEAD_AT:_PART])
         self.validator = bytes(buf[_PART:n])
-        self.expected = bytes(self.sums)
         return self.done_bytes
+
+    def find(self, region):
+        """What this URL gave before: Held or None of this partition, of the firmware that runs, and what to ask news of."""
+        known = held = self.held()
+        running = None
+        if region.running_info:
+            running = self.held(nvs.key(region.running))
+            # Whoever flashed the board by cable meanwhile left the record behind.
+            if running and running.elf_sha256 != region.running_info.app_elf_sha256[:8]:
+                running = None
+        if running and not (held and region.is_selected):
+            known = running
+        return held, running, known
 
     def header(self):
         """The header of the encrypted file that load() told of, None when it is not known."""
@@ -112,10 +182,7 @@ class Resume:
         nvs.drop("head" + self._key)
 
     def held(self, key=None):
-        """What the last update from this URL wrote to a partition (None: this one), a Held, or None.
-
-        size, body and total are bytes of the image, of what its own SHA-256 covers, and of the file (0: not known).
-        """
+        """What the last update from this URL wrote to a partition (None: this one), a Held, or None."""
         buf = self._buf
         n = nvs.get("done" + (key or self._key), buf)
         if n < _DONE or buf[0] != _VERSION or buf[24:32] != self._url or n != _DONE + buf[1]:

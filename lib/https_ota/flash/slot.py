@@ -189,15 +189,6 @@ class Slot(Region):
         self.prepare()
         super().spoil()
 
-    def switch_steps(self, info, buf, views, size, feed):
-        """Let it boot next time: a generator (see steps.py) of one step. The arguments are data.Target's."""
-        from ..boot.history import installed
-
-        yield False
-        self.release()
-        installed(self.number, info)
-        self.switch()
-
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""
         global _selected

@@ -1,7 +1,6 @@
 # Wrong-file diagnosis: what came in place of an application image. Loaded only for an error.
 
 from ..errors import OTAError, as_text
-from ..steps import until
 from .image import HEAD_SIZE
 
 _KINDS = (
@@ -59,33 +58,3 @@ class _Same:
     def __init__(self, file):
         self.validator = file.validator
         self.total = file.total
-
-
-def padding(ota, download):
-    """Raise OTAError(TOO_BIG) unless the file that has begun to come ends in 0xFF: a generator, see steps.py.
-
-    The image itself may fit then; its segments tell while it comes. Without ranges the end can't be had beforehand.
-    """
-    total = download.total
-    tail = bytearray(256)
-    view = memoryview(tail)
-    n = got = 0
-
-    def read():
-        return download.readinto(view[n:])
-
-    download.close()
-    same = _Same(download)
-    try:
-        if (yield from until(lambda: download.open(total - len(tail), same))) == 206:
-            got = 1
-        while got and n < len(tail):
-            got = yield from until(read)
-            n += got
-    except OSError:
-        n = 0
-    download.close()
-    if n < len(tail) or tail != b"\xff" * len(tail):
-        raise ota.too_big(total)
-    yield from until(download.open)
-    yield from until(ota._start)

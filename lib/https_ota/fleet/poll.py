@@ -30,6 +30,7 @@ from ..flash.image import SplitHash, hashes, running_info
 from ..hot import equal
 from ..net.download import Download
 from ..net.http import identity, parse_url
+from .fetch import pieces
 from .manifest import NEVER, Decision, Manifest, decide, in_force
 
 _LIMIT = const(8192)
@@ -201,28 +202,15 @@ def _rest(options, start):
 # -- the two files ----------------------------------------------------------------------------------
 
 
-class _Known:
-    total = None
-
-
-def _wait(download, feed, function, *args):
-    result = function(*args)
-    while result is None:
-        if feed:
-            feed()
-        download.wait()
-        result = function(*args)
-    return result
-
-
 # All of a small file; None when it is the one that is known.
 def _read(download, limit, known, feed):
     try:
-        identity = None
-        if known:
-            identity = _Known()
-            identity.validator = known
-        status = _wait(download, feed, download.open, 0, identity)
+        data = bytearray()
+        for piece in pieces(download, bytearray(256), feed, known and _Known(known)):
+            data += piece
+            if len(data) > limit:
+                break
+        status = download.status
         if status == 304 and known:
             return None
         shown = download.url.split("?", 1)[0]
@@ -231,22 +219,21 @@ def _read(download, limit, known, feed):
                 OTAError.MANIFEST,
                 "expected a file at %s, the server answered %d" % (shown, status),
             )
-        total = download.total
-        data = bytearray(limit + 1 if total is None else min(total, limit + 1))
-        view = memoryview(data)
-        n = 0
-        while n < len(data):
-            got = _wait(download, feed, download.readinto, view[n:])
-            if not got:
-                break
-            n += got
-        if n > limit:
+        if len(data) > limit:
             raise OTAError(
                 OTAError.MANIFEST, "expected at most %d bytes at %s, more came" % (limit, shown)
             )
-        return data if n == len(data) else data[:n]
+        return data
     finally:
         download.close()
+
+
+class _Known:
+    # What a manifest is known by.
+    total = None
+
+    def __init__(self, validator):
+        self.validator = validator
 
 
 # Returns the keys, that of the running firmware among them.

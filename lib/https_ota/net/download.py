@@ -14,6 +14,7 @@ _MAX_REDIRECTS = const(5)
 _SLICE_MS = const(250)  # the longest wait at once
 _MIN_REQUEST = const(512)  # the smallest TLS buffer the chip can be built with
 _SECTOR = const(4096)
+_CHUNK = const(1024)
 _MAX_RECORD = const(16384)  # TLS has none that are longer
 _MARGIN = const(64)  # a later response's head may be longer than the first one's
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -169,6 +170,11 @@ class Download:
     def validator(self):
         """What identifies the file, see above."""
         return self._etag or self._modified
+
+    @property
+    def chunk(self):
+        """Bytes to read at once: a small range is received whole, so that the next request is out while they are written."""
+        return _SECTOR if 0 < self.size <= _SECTOR else _CHUNK
 
     def open(self, position=0, identity=None):
         """Connect and read the first response's head; return its status: 200, 206, 204 or 304, or None.

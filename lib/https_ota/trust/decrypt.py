@@ -30,7 +30,7 @@ class Decrypt:
     cipher  what decrypts it, see above; TypeError when it lacks one of these
     feed    for a watchdog: handed to a cipher that has an attribute of this name, as nobody else can feed it there
 
-    Positions and lengths count plaintext. `header` is the file's (bytes), `size` the plaintext's length by it, `total` the
+    Positions and lengths count plaintext, but for those of `identity`, which is the file's. `header` is the file's (bytes), `size` the plaintext's length by it, `total` the
     same where only the source tells it (None while unknown), `position` how much was handed out, or replayed. Nothing is
     authentic before finish(). What else one asks for is the source's: validator, status, wait(), waits_for().
     """
@@ -83,9 +83,7 @@ class Decrypt:
             status = 200
             if hasattr(self._source, "open"):
                 size = self._cipher.header_size
-                status = self._source.open(
-                    position and position + size, identity and _File(identity, size)
-                )
+                status = self._source.open(position and position + size, identity)
                 if status in (None, 204, 304) or self._source.position:
                     return status
             self.restart()
@@ -197,11 +195,3 @@ class Decrypt:
                 "expected %d bytes by the header of the encrypted file, came %d"
                 % (expected, came),
             )
-
-
-class _File:
-    # The identity of the encrypted file, made from that of its plaintext.
-
-    def __init__(self, plain, header_size):
-        self.validator = plain.validator
-        self.total = plain.total and plain.total + header_size

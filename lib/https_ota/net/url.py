@@ -1,0 +1,1 @@
+from .http import identity  # noqa: F401  until it is here

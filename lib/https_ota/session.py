@@ -1,0 +1,394 @@
+# The session: one generator pulls the image through, a sector at a time, checks it and hands it to the slot.
+#
+# What it yields: WAIT, nothing has come yet; STEP, a piece of work is done (from below also nothing); then marks, at which a
+# verb ends: READY, the head is checked and nothing is erased; DONE, all is written; VERIFIED, and as it should be.
+
+from micropython import const
+
+from .boot.confirm import keep_floor
+from .errors import OTAError
+from .events import (
+    CONNECTED,
+    DECRYPT,
+    GET_IMG_DESC,
+    RESUMED,
+    SKIPPED,
+    START,
+    UPDATE_BOOT_PARTITION,
+    VERIFY_CHIP_ID,
+    VERIFY_CHIP_REVISION,
+    WRITE_FLASH,
+)
+from .flash.image import HEAD_SIZE, SplitHash
+from .flash.otadata import state
+from .flash.slot import SECTOR
+from .hot import equal, sums
+
+WAIT = const(-1)
+STEP = const(1)
+READY = const(2)
+DONE = const(3)
+VERIFIED = const(4)
+# Where a session stands, besides the marks.
+NEW = const(0)
+FINISHED = const(5)
+ENDED = const(6)
+
+_PIECE = const(512)
+_HEAD = const(1024)  # bytes read at first: HEAD_SIZE at least
+_SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
+_MOST_RESTARTS = const(3)
+
+
+class Session:
+    """What an update is made of, and its work; ota.OTA has the verbs, and the options besides these.
+
+    file      where it comes from: a source, see lib/README.md
+    crypt     the trust.decrypt.Decrypt around it, or None
+    verifier  a trust.signature.Signature, or None
+    find      a function that returns the flash.slot.Slot or flash.data.Target to write
+    """
+
+    def __init__(self, file, crypt, verifier, find):
+        self._file = file
+        self._crypt = crypt
+        self._source = crypt or file
+        self._verifier = verifier
+        self._find = find
+        self._records = None  # for a later session
+        self._checker = None
+        self._sector = self._view = self._pieces = None
+        self._at = NEW
+        self.region = None
+        self.info = None
+        self.slot = None
+        self.refusal = None
+
+    def _emit(self, event, value):
+        if self._event:
+            self._event(event, value)
+
+    def _work(self):
+        self._emit(START, None)
+        self.claim()
+        region, unit = self.region, self._unit
+        area = region.area
+        if self.is_firmware:
+            keep_floor(state())
+        if region.size % unit:
+            raise ValueError(
+                "buffer: its %d bytes don't divide the %d of %s" % (unit, region.size, self.slot)
+            )
+        # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
+        self._sector = sector = bytearray(SECTOR) if self._buffer is None else self._buffer
+        self._view = view = memoryview(sector)
+        self._pieces = pieces = [view[i : i + _PIECE] for i in range(0, unit, _PIECE)]
+
+        self._save_power(False)
+        if not (yield from self._fetch()):
+            return
+        self._close()
+        yield DONE
+
+        checker = self._checker
+        size = checker.pos if checker else self.info.size
+        if checker:
+            found = yield from self._hash(area, size, checker.hash.body)
+            if found != checker.hash.finish():
+                raise OTAError(
+                    OTAError.READ_BACK,
+                    "%s does not hold what was written to it: the flash is failing, or something else wrote there"
+                    % area.label,
+                )
+        if self._verifier:
+            try:
+                yield from self._verifier.check(area, sector, size, self.is_firmware)
+            except OTAError:
+                # It may have been there before, and selected.
+                area.spoil()
+                raise
+        yield VERIFIED
+
+        if self.is_firmware:
+            from .boot.history import installed
+
+            region.release()
+            installed(region.number, self.info)
+            region.switch()
+        else:
+            yield from region.copy(sector, pieces, size)
+        if self._records and checker:
+            from .flash.resume import Held
+
+            self._records.finish(
+                Held(
+                    size,
+                    checker.hash.body,
+                    self._file.total or 0,
+                    self.info.app_elf_sha256,
+                    checker.hash.finish(),
+                    self._file.validator,
+                )
+            )
+        self._at = FINISHED
+        self._emit(UPDATE_BOOT_PARTITION, self.slot)
+
+    def _fetch(self):
+        """All of it into the flash; False when there is nothing to do."""
+        region, file, source, crypt = self.region, self._file, self._source, self._crypt
+        area, sector, view = region.area, self._sector, self._view
+        # Where it begins: nothing to do, all there already, an earlier one to go on with, or the first byte.
+        there = False
+        known = self._sha256 and self._size
+        if known:
+            whole = SplitHash.whole(self._sha256)
+            if self.is_firmware and region.running.info()[3] >= known:
+                if (yield from self._hash(region.running, known, None)) == whole:
+                    return False
+            there = region.size >= known and (yield from self._holds(known, None, whole))
+        done = 0
+        records = ask = held = running = None
+        if self._resume and file.url and not there:
+            from .flash.resume import Resume
+            from .net.url import identity
+
+            self._records = records = Resume(identity(file.url), region.key)
+            done = yield from records.replay(
+                region, sector, view, crypt, self._size, bool(self._sha256), self._verify_spi_mode
+            )
+            if done:
+                ask = records
+                self.info = records.info
+                self._checker = records.checker
+            elif not known:
+                # Else neither slot holds it, and a 304 would be wrong: an ETag may be made of size and time alone.
+                held, running, ask = records.find(region)
+
+        padded = False
+        restarts = 0
+        while not there:
+            try:
+                status = source.open(done, ask)
+                while status is None:
+                    yield WAIT
+                    status = source.open(done, ask)
+                if status:
+                    self._emit(CONNECTED, status)
+                if status in (204, 304):
+                    if status == 204 or not held or ask is not held:
+                        return False
+                    source.close()
+                    there = yield from self._holds(held.size, held.body, held.digest)
+                    ask = held = None
+                    continue
+                if source.position:
+                    fill = 0
+                    self._emit(RESUMED, done)
+                else:
+                    done = 0
+                    area.head = None
+                    if records:
+                        records.start_sums()
+                    if crypt:
+                        self._emit(DECRYPT, crypt.size)
+                    fill = yield from self._head()
+                    if self.info.size and self.info.size > region.size and not padded:
+                        from .padding import check
+
+                        # Known to be whole, or encrypted, it has no padding.
+                        padded = (
+                            self._at == NEW and self.is_firmware and not (self._sha256 or crypt)
+                        )
+                        yield from check(file, self.info.size, region, padded)
+                        padded = True
+                        ask = None
+                        continue
+                    self._checker = region.checker(self.info.size, bool(self._sha256))
+                    self._checker.feed(sector, 0, sector, 0, fill)
+                    # Without an ETag, or asked about another file, the server could not tell that nothing is new.
+                    if running and running.is_of(file, self.info):
+                        return False
+                    if held and held.is_of(file, self.info):
+                        source.close()
+                        there = yield from self._holds(held.size, held.body, held.digest)
+                        ask = held = None
+                        continue
+                if records:
+                    records.bind(file.total, file.validator, crypt and crypt.header)
+                if self._at != NEW:
+                    if not self._accept():
+                        restarts = _MOST_RESTARTS
+                        raise OTAError(
+                            OTAError.CHANGED,
+                            "the file changed on the server, and the new one is not wanted",
+                        )
+                elif not self._accept():
+                    return False
+                else:
+                    yield READY
+                    if records:
+                        records.overwrite()
+                    region.prepare()
+                    area.hold(sector)
+                running = held = None
+                yield from self._receive(done, fill)
+                there = True
+            except OTAError as e:
+                # The file changed while it was on its way: the new one from its beginning, but not for ever.
+                restarts += 1
+                if e.code != OTAError.CHANGED or restarts > _MOST_RESTARTS:
+                    raise
+                done = 0
+                ask = None
+        # Data is in use where it is, a firmware once its slot is selected.
+        return self._at != NEW or (self.is_firmware and self._accept())
+
+    def _receive(self, done, fill):
+        """From the source into the flash: `done` bytes are there, `fill` in the buffer."""
+        region, source, crypt, checker = self.region, self._source, self._crypt, self._checker
+        area, records = region.area, self._records
+        sector, view, unit = self._sector, self._view, self._unit
+        total = self.info.size
+        if self._bulk:
+            end = min(total or region.size, region.size)
+            for i in range(done // SECTOR, (end + SECTOR - 1) // SECTOR):
+                area.erase(i)
+                yield STEP
+        buf = bytearray(self._file.chunk)
+        at = got = 0
+        more = True
+        while more:
+            while fill < unit:
+                if at == got:
+                    at = 0
+                    got = source.readinto(buf)
+                    if not got:
+                        if got is None:
+                            got = 0
+                            yield WAIT
+                            continue
+                        more = False
+                        break
+                n = min(got - at, unit - fill)
+                if done + fill + n > region.size:
+                    # What an image is filled up with need not fit.
+                    if not checker.length or bytes(buf[at : at + n]) != b"\xff" * n:
+                        raise OTAError(
+                            OTAError.TOO_BIG, "more data than the slot's %d bytes" % region.size
+                        )
+                else:
+                    checker.feed(sector, fill, buf, at, n)
+                    fill += n
+                at += n
+            if not fill:
+                break
+            checker.hash.update(sector, view, fill)
+            while fill < unit:
+                # To the end of the buffer, what erased flash holds.
+                n = _PIECE - fill % _PIECE
+                view[fill : fill + n] = b"\xff" * n
+                fill += n
+            written = area.write(done // SECTOR, sector, self._pieces, self._bulk)
+            done += unit
+            fill = 0
+            if records:
+                sums(sector, unit, records.sums)
+                if done & _SAVE_MASK == 0 and checker.pos != total:
+                    records.save(done, area.head)
+            if total is None:
+                self._file.least = self._file.offset + (
+                    (crypt and crypt.size) or self._size or checker.least()
+                )
+            self._emit(WRITE_FLASH if written else SKIPPED, checker.pos)
+            if self._progress:
+                self._progress(checker.pos, total)
+            if more:
+                yield STEP
+        # Everything has come: was it all, and the right thing?
+        if crypt:
+            crypt.finish()
+        checker.finish()
+        if self._size and checker.pos != self._size:
+            raise OTAError(OTAError.SIZE, "expected %d bytes, got %d" % (self._size, checker.pos))
+        if self._sha256 and not equal(checker.hash.finish(), SplitHash.whole(self._sha256)):
+            raise OTAError(OTAError.DIGEST, "the SHA-256 is not the one expected")
+
+    def _head(self):
+        """Read the head into the buffer, check it against this board and what is known of the image; return its bytes."""
+        region, file = self.region, self._file
+        n = 0
+        while n < HEAD_SIZE:
+            got = self._source.readinto(self._view[n:_HEAD])
+            if got is None:
+                yield WAIT
+            elif got:
+                n += got
+            else:
+                break
+        info = region.look(self._sector, n)
+        if info is None:
+            from .flash.words import wrong_file
+
+            raise wrong_file(self._sector, n, self._crypt is not None)
+        info.size = total = self._source.total
+        self._emit(GET_IMG_DESC, info)
+        if info.chip_id is not None:
+            self._emit(VERIFY_CHIP_ID, info.chip_id)
+            self._emit(VERIFY_CHIP_REVISION, info.min_chip_rev)
+        region.check(info, self._verify_spi_mode)
+        size = self._size
+        if total is None:
+            # An image tells where it ends.
+            if (
+                info.chip_id is None
+                and file.open_end
+                and not (size or self._sha256 or self._verifier or self._crypt)
+            ):
+                from .net.words import no_length
+
+                raise no_length(file.url)
+        elif size and total != size:
+            raise OTAError(OTAError.SIZE, "expected %d bytes, the file has %d" % (size, total))
+        self.info = info
+        return n
+
+    def _close(self):
+        self._file.close()
+        if self._crypt:
+            self._crypt.close()
+
+    def _holds(self, size, body, digest):
+        """Whether the partition holds this file, and it is for this board; sets info then."""
+        region = self.region
+        if (yield from self._hash(region, size, body)) != digest:
+            return False
+        region.readblocks(0, self._sector)
+        info = region.look(self._sector, min(size, self._unit))
+        if info is None:
+            return False
+        info.size = size
+        region.check(info, self._verify_spi_mode)
+        self.info = info
+        return True
+
+    def _hash(self, part, size, body):
+        split = SplitHash(body)
+        i = 0
+        while size:
+            n = min(self._unit, size)
+            part.readblocks(i, self._sector)
+            split.update(self._sector, self._view, n)
+            size -= n
+            i += self._unit // SECTOR
+            yield STEP
+        return split.finish()
+
+    def _accept(self):
+        from .boot.history import refusal
+        from .boot.version import accept
+
+        # Asked in any case: what otadata tells of the last update is lost with the first erase.
+        self.refusal = refusal(self.info)
+        if self._retry:
+            self.refusal = None
+        return not self.refusal and accept(self.info, self.region.running_info, self._checks)
