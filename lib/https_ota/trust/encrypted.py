@@ -1,4 +1,4 @@
-# Pre-encrypted images as Espressif's esp_encrypted_img makes them: the cipher for crypt.Decrypt.
+# Pre-encrypted images as Espressif's esp_encrypted_img makes them: the cipher for decrypt.Decrypt.
 #
 # The file (esp_encrypted_img 2.7, esp_enc_img_gen.py): 512 bytes of header, then the image in AES-256-GCM.
 #     0  magic cf b6 88 07

@@ -299,7 +299,7 @@ def _parse(block):
             digest = sha256(block[at : at + 1 + 2 * size]).digest()
             return digest, kind, lambda hash: verify(curve, hash, r, s, x, y)
         except ImportError:
-            what = "ECDSA P-384, which is left out of this build: add trust/p384.py"
+            what = "ECDSA P-384, but the slice p384 is left out of this build"
     raise OTAError(
         OTAError.KEY_TYPE,
         "expected RSA-3072, ECDSA P-256 or P-384, came " + what,
