@@ -1,4 +1,4 @@
-# By hand, at the REPL: status(), install(), bar() and help().
+# REPL commands: status(), install(), bar() and help().
 
 import sys
 import time
@@ -16,15 +16,8 @@ _OPTIONS = (
     " cert key headers auth http_hook request_size timeout_s stall_s deadline_s"
 )
 
-
-_STATES = {
-    -1: "UNDEFINED",
-    0: "NEW",
-    1: "PENDING_VERIFY",
-    2: "VALID",
-    3: "INVALID",
-    4: "ABORTED",
-}
+# By esp_ota_img_states_t, the last one is -1.
+_STATES = "NEW PENDING_VERIFY VALID INVALID ABORTED UNDEFINED"
 
 _first = None  # (bytes, moment) of bar()'s first call of this update
 _last = 0, 0
@@ -33,12 +26,12 @@ _last = 0, 0
 def help():
     """Print what one can do here."""
     print(
-        "https_ota.update(url, cadata=..., progress=https_ota.bar)  install from a server\n"
-        "https_ota.install('/remote/fw.bin')  install from a file, or an object with readinto()\n"
-        "machine.reset()        start what was installed, on trial\n"
-        "https_ota.confirm()    keep it\n"
-        "https_ota.rollback()   go back to the one before\n"
-        "https_ota.status()     the slots and what is in them\n"
+        "https_ota.update(url, cadata=..., progress=https_ota.bar)\n"
+        "https_ota.install('/remote/fw.bin')  from a file, or an object with readinto()\n"
+        "machine.reset()       start what was installed, on trial\n"
+        "https_ota.confirm()   keep it\n"
+        "https_ota.rollback()  go back to the one before\n"
+        "https_ota.status()    the slots and what is in them\n"
         "options: " + _OPTIONS
     )
 
@@ -59,47 +52,33 @@ def status():
         part.readblocks(0, head, 0)
         info = parse(head, HEAD_SIZE)
         best = otadata.newest(found, number)
-        marks = []
-        if number == running:
-            marks.append("runs")
+        state = "" if best is None else found[best][2]
+        if state in range(-1, 5):
+            state = _STATES.split()[state]
+        marks = "runs" if number == running else ""
         if number == after:
-            waits = selected(found, running) is not None
-            marks.append("boots next, at machine.reset()" if waits else "boots next")
-        print(
-            "%-8s %5d KiB  %-16s %-15s %s"
-            % (
-                part.info()[4],
-                part.info()[3] // 1024,
-                info.version if info else "no application",
-                "" if best is None else _STATES.get(found[best][2], "?"),
-                ", ".join(marks),
-            )
-        )
-    _floor(found, running)
-
-
-def _floor(found, running):
-    from .boot.version import secure_floor
-
+            marks += (", " if marks else "") + "boots next"
+            if selected(found, running) is not None:
+                marks += ", at machine.reset()"
+        size, label = part.info()[3:5]
+        version = info.version if info else "no application"
+        print("%-8s %5d KiB  %-16s %-15s %s" % (label, size // 1024, version, state, marks))
     own = otadata.newest(found, running)
-    if own is None or found[own][2] != otadata.VALID:
-        return
-    least = running_info().secure_version
-    if least > secure_floor():
-        # A full NVS, or a power cut in confirm().
-        print("secure version %d is not stored yet as the least: confirm() does it" % least)
+    if own is not None and found[own][2] == otadata.VALID:
+        from .boot.version import secure_floor
+
+        least = running_info().secure_version
+        if least > secure_floor():
+            # A full NVS, or a power cut in confirm().
+            print("secure version %d is not stored yet as the least: confirm() does it" % least)
 
 
 def _next(found, parts):
     """Number of the slot that the bootloader will try first: an unconfirmed one is out by then."""
     best = None
     for entry in found:
-        if (
-            entry
-            and entry[2] not in (otadata.PENDING_VERIFY, otadata.INVALID, otadata.ABORTED)
-            and (best is None or entry[1] > best[1])
-        ):
-            best = entry
+        if otadata.boots(entry) and entry[2] != otadata.PENDING_VERIFY:
+            best = entry if best is None or entry[1] > best[1] else best
     # Without a record: the factory app, which comes first here, else ota_0.
     return best[0] if best else otadata.slot_number(parts[0])
 
