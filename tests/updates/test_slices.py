@@ -28,6 +28,8 @@ USES = {
     "auth": "assert u('{apache}app.bin', cadata=ca, auth=('board', 'sesame', 'digest'))",
     "chip": "assert u('{site}rev.bin', cadata=ca)",
     "encrypted": "assert u('{site}app.enc', cadata=ca, decrypt={opener})",
+    "fetch": "d = bytearray()\nhttps_ota.fetch('{site}data.bin', d.extend, cadata=ca)\nassert len(d) == 50_001\n"
+    "assert u('{site}app.bin', cadata=ca)",
     "fleet": "assert https_ota.update_from('{site}m.json', cadata=ca)",
     "guard": "https_ota.guard(300)\nassert u('{site}app.bin', cadata=ca)",
     "history": "https_ota.last_result()\nassert u('{site}app.bin', cadata=ca, check=https_ota.newer_only)",
