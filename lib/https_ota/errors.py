@@ -4,6 +4,7 @@
 # manual is compared with both by a test.
 
 import gc
+import sys
 
 
 class OTAError(Exception):
@@ -114,6 +115,14 @@ def no_memory():
         return OTAError(OTAError.MEMORY, memory())
     except MemoryError:
         return OTAError(OTAError.MEMORY, "")
+
+
+def forget(*names):
+    """Give back the memory of modules that have done their work: where the package lies in files, code is in the heap."""
+    for name in names:
+        room, _, name = ("https_ota." + name).rpartition(".")
+        if sys.modules.pop(room + "." + name, None):
+            delattr(sys.modules[room], name)
 
 
 def refuse(option, expected, value):

@@ -5,7 +5,6 @@ import time
 
 from micropython import const
 
-from .der import digest32
 from .errors import OTAError, no_memory, refuse
 from .events import ABORT, FINISH
 from .flash.slot import SECTOR, Slot
@@ -13,6 +12,9 @@ from .session import DONE, ENDED, FINISHED, NEW, READY, STEP, VERIFIED, WAIT, Se
 
 _ABANDONED_MS = const(600000)
 _WHERE = ("not begun", "", "in progress", "received", "verified", "finished", "aborted or failed")
+
+_LABEL = (str, type(None))
+_NO_BUFFER = (int, float, str, bytes, list, tuple)
 
 _owners = {}  # label of a partition: the session that writes it
 _power = []  # Wi-Fi's power saving before it was switched off
@@ -46,12 +48,11 @@ class OTA(Session):
     wdt       a machine.WDT to feed; looking up a host's name and a step of the TLS handshake can't be cut in pieces
     The other options are those of net.download.Download.
 
-    As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware
-    still boots, and the boot selection is untouched until finish().
+    As a context manager it aborts unless finish() was reached. Whatever goes wrong, the running firmware still boots.
 
     `info` is the new image's ImageInfo (None before begin()), `slot` the label of the partition written, `refusal` the
-    OTAError that tells why begin() found an image and yet nothing to do, else None. From claim() on `region` is the
-    flash.slot.Slot or flash.data.Target that is written, and `is_firmware` tells which.
+    OTAError that tells why begin() found an image and yet nothing to do, else None. From claim() on `region` is what is
+    written (flash.slot.Slot, flash.data.Target), and `is_firmware` tells which.
     """
 
     def __init__(
@@ -87,24 +88,9 @@ class OTA(Session):
                 ("event", "a function", event, not event or callable(event)),
                 ("progress", "a function", progress, not progress or callable(progress)),
                 ("size", "bytes", size, not size or (isinstance(size, int) and size > 0)),
-                (
-                    "partition",
-                    "a label",
-                    partition,
-                    partition is None or isinstance(partition, str),
-                ),
-                (
-                    "staging",
-                    "a label or True",
-                    staging,
-                    staging in (None, True) or isinstance(staging, str),
-                ),
-                (
-                    "buffer",
-                    "a bytearray",
-                    buffer,
-                    not isinstance(buffer, (int, float, str, bytes, list, tuple)),
-                ),
+                ("partition", "a label", partition, isinstance(partition, _LABEL)),
+                ("staging", "a label", staging, staging is True or isinstance(staging, _LABEL)),
+                ("buffer", "a bytearray", buffer, not isinstance(buffer, _NO_BUFFER)),
                 ("wlan", "a WLAN", wlan, wlan is None or hasattr(wlan, "config")),
                 ("wdt", "a WDT", wdt, not wdt or hasattr(wdt, "feed")),
             ):
@@ -116,7 +102,11 @@ class OTA(Session):
                 raise ValueError(
                     "buffer: expected a multiple of %d bytes, got %d" % (SECTOR, len(buffer))
                 )
-            digest = None if sha256 is None else digest32(sha256, "sha256")
+            digest = None
+            if sha256 is not None:
+                from .der import digest32
+
+                digest = digest32(sha256, "sha256")
             if not hasattr(url, "readinto"):
                 from .net.download import Download
 
@@ -144,17 +134,10 @@ class OTA(Session):
                 from .trust.signature import Signature
 
                 verifier = Signature(trusted_keys)
-
-            def find():
-                if partition is None:
-                    return Slot()
-                from .flash.data import target
-
-                return target(partition, staging)
-
-            super().__init__(file, crypt, verifier, find)
+            super().__init__(file, crypt, verifier)
         except MemoryError:
             raise no_memory()
+        self._where = partition, staging
         self._size = size
         self._sha256 = digest
         self._checks = check
@@ -169,7 +152,7 @@ class OTA(Session):
         self._feed = feed
         self._wlan = wlan
         self._saves = False  # power, once this is over
-        self._used = 0  # when it went on last
+        self.used = 0  # when it went on last
         self._steps = self._work()
 
     # -- the verbs ----------------------------------------------------------------------------------
@@ -259,7 +242,7 @@ class OTA(Session):
         if self._at == ENDED:
             self.abort()
             self._expect(READY)
-        self._used = time.ticks_ms()
+        self.used = time.ticks_ms()
         step = step or STEP
         if step > STEP:
             self._at = step
@@ -274,7 +257,7 @@ class OTA(Session):
             )
 
     def _fail(self, e):
-        """End the session, which `e` has broken off; raises what is to be raised in its place."""
+        # Ends the session, which `e` has broken off; raises what is to be raised in its place.
         # When the image is no good, its beginning is of no use to a later update either. Else it is kept.
         if self._records and isinstance(e, OTAError) and e.code >= OTAError.NOT_AN_IMAGE:
             self._records.clear()
@@ -323,13 +306,18 @@ class OTA(Session):
         """
         if self.region is not None:
             return
-        region = self._find()
+        if self._where[0] is None:
+            region = Slot()
+        else:
+            from .flash.data import target
+
+            region = target(*self._where)
         for label in region.partitions:
             other = _owners.get(label)
             if other is None:
                 continue
             # Who forgot abort() must not keep a board from updates for ever.
-            if time.ticks_diff(time.ticks_ms(), other._used) < _ABANDONED_MS:
+            if time.ticks_diff(time.ticks_ms(), other.used) < _ABANDONED_MS:
                 raise OTAError(
                     OTAError.IN_PROGRESS,
                     "another update writes to %s: finish() or abort() that one first" % label,
@@ -340,7 +328,7 @@ class OTA(Session):
         self.region = region
         self.slot = region.label
         self.is_firmware = region.running_info is not None
-        self._used = time.ticks_ms()
+        self.used = time.ticks_ms()
 
 
 def update(url, **options):

@@ -4,19 +4,17 @@ from .errors import OTAError
 from .session import WAIT
 
 
-def check(file, total, region, may_be):
+def check(file, total, region, whole):
     """A generator that raises OTAError(TOO_BIG) unless the file of `total` bytes ends in 0xFF; it closes the source."""
     tail = bytearray(256)
     n = 0
     # Without ranges it can't be had beforehand.
-    if may_be:
+    if not whole and region.running_info:
         known = _Known(file)
         file.close()
         try:
-            status = file.open(total - len(tail), known)
-            while status is None:
+            while (status := file.open(total - len(tail), known)) is None:
                 yield WAIT
-                status = file.open(total - len(tail), known)
             while status == 206 and n < len(tail):
                 got = file.readinto(memoryview(tail)[n:])
                 if got is None:

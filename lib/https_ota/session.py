@@ -5,8 +5,9 @@
 
 from micropython import const
 
+from .boot.accept import failed_before, selecting, wanted
 from .boot.confirm import keep_floor
-from .errors import OTAError
+from .errors import OTAError, forget
 from .events import (
     CONNECTED,
     DECRYPT,
@@ -19,7 +20,7 @@ from .events import (
     VERIFY_CHIP_REVISION,
     WRITE_FLASH,
 )
-from .flash.image import HEAD_SIZE, SplitHash
+from .flash.image import HEAD_SIZE, SplitHash, hashes
 from .flash.otadata import state
 from .flash.slot import SECTOR
 from .hot import equal, sums
@@ -38,6 +39,8 @@ _PIECE = const(512)
 _HEAD = const(1024)  # bytes read at first: HEAD_SIZE at least
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MOST_RESTARTS = const(3)
+# What only the beginning needs, and the end.
+_PASSING = "der", "flash.chip", "boot.history"
 
 
 class Session:
@@ -46,23 +49,17 @@ class Session:
     file      where it comes from: a source, see lib/README.md
     crypt     the trust.decrypt.Decrypt around it, or None
     verifier  a trust.signature.Signature, or None
-    find      a function that returns the flash.slot.Slot or flash.data.Target to write
     """
 
-    def __init__(self, file, crypt, verifier, find):
+    def __init__(self, file, crypt, verifier):
         self._file = file
         self._crypt = crypt
         self._source = crypt or file
         self._verifier = verifier
-        self._find = find
-        self._records = None  # for a later session
-        self._checker = None
+        self._records = self._checker = None
         self._sector = self._view = self._pieces = None
         self._at = NEW
-        self.region = None
-        self.info = None
-        self.slot = None
-        self.refusal = None
+        self.region = self.info = self.slot = self.refusal = None
 
     def _emit(self, event, value):
         if self._event:
@@ -93,13 +90,7 @@ class Session:
         checker = self._checker
         size = checker.pos if checker else self.info.size
         if checker:
-            found = yield from self._hash(area, size, checker.hash.body)
-            if found != checker.hash.finish():
-                raise OTAError(
-                    OTAError.READ_BACK,
-                    "%s does not hold what was written to it: the flash is failing, or something else wrote there"
-                    % area.label,
-                )
+            yield from area.verify(size, checker.hash, sector, view)
         if self._verifier:
             try:
                 yield from self._verifier.check(area, sector, size, self.is_firmware)
@@ -110,26 +101,14 @@ class Session:
         yield VERIFIED
 
         if self.is_firmware:
-            from .boot.history import installed
-
             region.release()
-            installed(region.number, self.info)
+            selecting(region.number, self.info)
+            forget(*_PASSING)
             region.switch()
         else:
             yield from region.copy(sector, pieces, size)
         if self._records and checker:
-            from .flash.resume import Held
-
-            self._records.finish(
-                Held(
-                    size,
-                    checker.hash.body,
-                    self._file.total or 0,
-                    self.info.app_elf_sha256,
-                    checker.hash.finish(),
-                    self._file.validator,
-                )
-            )
+            self._records.done(size, checker.hash, self.info, self._file)
         self._at = FINISHED
         self._emit(UPDATE_BOOT_PARTITION, self.slot)
 
@@ -143,7 +122,7 @@ class Session:
         if known:
             whole = SplitHash.whole(self._sha256)
             if self.is_firmware and region.running.info()[3] >= known:
-                if (yield from self._hash(region.running, known, None)) == whole:
+                if (yield from self._hashes(region.running.readblocks, known, None)) == whole:
                     return False
             there = region.size >= known and (yield from self._holds(known, None, whole))
         done = 0
@@ -168,10 +147,8 @@ class Session:
         restarts = 0
         while not there:
             try:
-                status = source.open(done, ask)
-                while status is None:
+                while (status := source.open(done, ask)) is None:
                     yield WAIT
-                    status = source.open(done, ask)
                 if status:
                     self._emit(CONNECTED, status)
                 if status in (204, 304):
@@ -192,14 +169,12 @@ class Session:
                     if crypt:
                         self._emit(DECRYPT, crypt.size)
                     fill = yield from self._head()
-                    if self.info.size and self.info.size > region.size and not padded:
+                    if not padded and (self.info.size or 0) > region.size:
                         from .padding import check
 
                         # Known to be whole, or encrypted, it has no padding.
-                        padded = (
-                            self._at == NEW and self.is_firmware and not (self._sha256 or crypt)
-                        )
-                        yield from check(file, self.info.size, region, padded)
+                        whole = self._at != NEW or self._sha256 or crypt
+                        yield from check(file, self.info.size, region, whole)
                         padded = True
                         ask = None
                         continue
@@ -215,16 +190,16 @@ class Session:
                         continue
                 if records:
                     records.bind(file.total, file.validator, crypt and crypt.header)
-                if self._at != NEW:
-                    if not self._accept():
-                        restarts = _MOST_RESTARTS
-                        raise OTAError(
-                            OTAError.CHANGED,
-                            "the file changed on the server, and the new one is not wanted",
-                        )
-                elif not self._accept():
-                    return False
-                else:
+                if not self._accept():
+                    if self._at == NEW:
+                        return False
+                    restarts = _MOST_RESTARTS
+                    raise OTAError(
+                        OTAError.CHANGED,
+                        "the file changed on the server, and the new one is not wanted",
+                    )
+                if self._at == NEW:
+                    forget(*_PASSING)
                     yield READY
                     if records:
                         records.overwrite()
@@ -358,37 +333,18 @@ class Session:
             self._crypt.close()
 
     def _holds(self, size, body, digest):
-        """Whether the partition holds this file, and it is for this board; sets info then."""
-        region = self.region
-        if (yield from self._hash(region, size, body)) != digest:
-            return False
-        region.readblocks(0, self._sector)
-        info = region.look(self._sector, min(size, self._unit))
-        if info is None:
-            return False
-        info.size = size
-        region.check(info, self._verify_spi_mode)
-        self.info = info
-        return True
+        info = yield from self.region.identify(
+            size, body, digest, self._sector, self._view, self._verify_spi_mode
+        )
+        self.info = info or self.info
+        return info is not None
 
-    def _hash(self, part, size, body):
-        split = SplitHash(body)
-        i = 0
-        while size:
-            n = min(self._unit, size)
-            part.readblocks(i, self._sector)
-            split.update(self._sector, self._view, n)
-            size -= n
-            i += self._unit // SECTOR
-            yield STEP
-        return split.finish()
+    def _hashes(self, read, size, body):
+        return hashes(read, size, body, self._sector, self._view)
 
     def _accept(self):
-        from .boot.history import refusal
-        from .boot.version import accept
-
         # Asked in any case: what otadata tells of the last update is lost with the first erase.
-        self.refusal = refusal(self.info)
+        self.refusal = failed_before(self.info)
         if self._retry:
             self.refusal = None
-        return not self.refusal and accept(self.info, self.region.running_info, self._checks)
+        return not self.refusal and wanted(self.info, self.region.running_info, self._checks)

@@ -570,7 +570,7 @@ def test_power_saving_comes_back_after_a_session_that_nobody_ended():
     # It does not keep the slot for ever.
     later = OTA(Stream(firmware()), wlan=wlan)
     assert "abort() that one" in fails(OTAError.IN_PROGRESS, later.begin)
-    lost._used -= 600_000
+    lost.used -= 600_000
     install(Stream(firmware()), wlan=wlan)
     assert wlan.pm == 2
     fails(OTAError.STATE, lost.finish)

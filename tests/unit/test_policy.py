@@ -5,6 +5,7 @@ from fakenet import fails
 from https_ota import OTA, OTAError, confirm, newer_only, running_info, same_project
 from https_ota.flash import nvs
 from https_ota.boot import version as policy
+from https_ota.boot.accept import wanted
 from https_ota.boot.version import raise_floor, secure_floor, version_key
 from makeimage import Stream, descriptor, image
 
@@ -157,8 +158,8 @@ def test_secure_version_below_the_floor():
 def test_secure_version_below_the_running_one():
     forget()
     own = Info(secure_version=5)
-    fails(OTAError.SECURE_VERSION, policy.accept, Info(secure_version=4), own, ())
-    assert policy.accept(Info(secure_version=5), own, ())
+    fails(OTAError.SECURE_VERSION, wanted, Info(secure_version=4), own, ())
+    assert wanted(Info(secure_version=5), own, ())
 
 
 def test_board_without_nvs_has_the_running_one_for_a_floor():

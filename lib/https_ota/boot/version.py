@@ -1,29 +1,8 @@
-# Anti-rollback and version checks of an image, before anything is erased.
+# Version checks of an image, for the option `check`, and the floor of secure versions.
 
 from ..flash import nvs
 from ..errors import OTAError
 from ..flash.image import running_info
-
-
-def accept(info, running, checks):
-    """Whether to install an image, by the checks of the option `check`; False when one returned something false.
-
-    Raises OTAError(SECURE_VERSION), and what the checks raise. `running` is None for what is no firmware.
-    """
-    if running is not None:
-        floor = max(running.secure_version, secure_floor())
-        if info.secure_version < floor:
-            raise OTAError(
-                OTAError.SECURE_VERSION,
-                "the image has secure version %d, this board takes %d or later"
-                % (info.secure_version, floor),
-            )
-    for check in checks:
-        wanted = check(info)
-        # A check without a return statement means to raise.
-        if wanted is not None and not wanted:
-            return False
-    return True
 
 
 def secure_floor():

@@ -194,6 +194,12 @@ class Resume:
             bytes(buf[_DONE:n]),
         )
 
+    def done(self, size, hash, info, file):
+        """Record that the partition holds a file of the source `file`: bytes of the image, its SplitHash, its ImageInfo."""
+        total = file.total or 0
+        sha = info.app_elf_sha256
+        self.finish(Held(size, hash.body, total, sha, hash.finish(), file.validator))
+
     def finish(self, held):
         """Record what the partition holds now, a Held; and forget that it was broken off."""
         validator = held.validator

@@ -6,7 +6,7 @@ from micropython import const
 
 from . import otadata
 from ..errors import OTAError
-from .image import Checker, parse, running_info
+from .image import Checker, hashes, parse, running_info
 from .nvs import key
 from .selection import secure, selected
 
@@ -115,6 +115,30 @@ class Region:
             buf[:n] = self.head[offset : offset + n]
 
     read = readblocks
+
+    def verify(self, size, hash, buf, view):
+        """Compare what is there with its SplitHash: a generator that raises OTAError(READ_BACK). The others as in identify()."""
+        if (yield from hashes(self.readblocks, size, hash.body, buf, view)) != hash.finish():
+            raise OTAError(
+                OTAError.READ_BACK,
+                "%s does not hold what was written to it: the flash is failing, or something else wrote there"
+                % self.label,
+            )
+
+    def identify(self, size, body, digest, buf, view, verify_spi_mode):
+        """The info of what is there, if that is this file and it is for this board: a generator that returns it, or None.
+
+        size, body, digest: its bytes, those its own SHA-256 covers or None, its SplitHash's digests. buf has whole
+        sectors to read with, view is its memoryview.
+        """
+        if (yield from hashes(self.readblocks, size, body, buf, view)) != digest:
+            return None
+        self.readblocks(0, buf)
+        info = self.look(buf, min(size, len(buf)))
+        if info is not None:
+            info.size = size
+            self.check(info, verify_spi_mode)
+        return info
 
 
 class Slot(Region):

@@ -2,8 +2,6 @@
 
 import tls
 
-from ..der import blocks
-
 
 def context(cadata, insecure, cert, key):
     """A client's tls.SSLContext. The server is verified against `cadata` unless `insecure`."""
@@ -33,6 +31,8 @@ def load_roots(ctx, cadata):
     One that the TLS library does not know, or what is no certificate at all, is no reason to do without the others.
     Raises ValueError when there are none.
     """
+    from ..der import blocks
+
     bad = []
     none = True
     for label, der in blocks(cadata, "cadata", bad):
@@ -50,6 +50,8 @@ def load_roots(ctx, cadata):
 
 # The blocks of a kind, as certificate and key may be in one file.
 def _only(kind, data, what):
+    from ..der import blocks
+
     found = [der for label, der in blocks(data, what) if not label or kind in label]
     if not found:
         raise ValueError("%s: no %s in it" % (what, kind.decode()))

@@ -1,0 +1,45 @@
+# Whether an image is to be installed: update history, anti-rollback, and the caller's checks.
+#
+# The history is a slice; without it nothing is known to have failed.
+
+from ..errors import OTAError
+from ..flash import nvs
+
+
+def failed_before(info):
+    """The OTAError that tells why the image of this ImageInfo is not to be installed again, or None."""
+    try:
+        from .history import refusal
+    except ImportError:
+        return None
+    return refusal(info)
+
+
+def wanted(info, running, checks):
+    """Whether to install an image, by the checks of the option `check`; False when one returned something false.
+
+    Raises OTAError(SECURE_VERSION), and what the checks raise. `running` is None for what is no firmware.
+    """
+    if running is not None:
+        floor = max(running.secure_version, nvs.get_number("floor"))
+        if info.secure_version < floor:
+            raise OTAError(
+                OTAError.SECURE_VERSION,
+                "the image has secure version %d, this board takes %d or later"
+                % (info.secure_version, floor),
+            )
+    for check in checks:
+        found = check(info)
+        # A check without a return statement means to raise.
+        if found is not None and not found:
+            return False
+    return True
+
+
+def selecting(number, info):
+    """Record that the image of this ImageInfo, in slot `number`, is about to be selected."""
+    try:
+        from .history import installed
+    except ImportError:
+        return
+    installed(number, info)
