@@ -36,7 +36,7 @@ ROOM = dict.fromkeys(("local", "padding", "session"), "ota")
 # Where the core may import a slice, when an option asks for it; and anywhere if `except ImportError` does without.
 ASKED = {
     "ota.OTA.__init__": {"trust.decrypt", "trust.signature"},
-    "ota.OTA.__init__.find": {"flash.data"},
+    "ota.OTA.claim": {"flash.data"},
     "net.download.Download.__init__": {"net.auth", "net.pin"},
     "net.download.Download._open": {"net.pin"},
 }
@@ -54,22 +54,17 @@ STILL: dict[str, dict[str, str]] = {
         "padding": "itself",
         "session": "itself",
     },
-    "private": {
-        "ota": "_used",
-    },
     "core": {
         "net.download": "net.words",
         "net.http": "net.words",
         "net.odd": "net.words",
         "net.retry": "net.words",
         "net.tls": "net.words",
-        "session": "boot.history boot.version flash.words net.words",
+        "session": "flash.words net.words",
     },
     "length": {
         "net.download": "long",
         "net.http": "long",
-        "ota": "long",
-        "session": "long",
     },
 }
 
