@@ -23,7 +23,7 @@ def wrong_file(head, n, decrypted):
     elif head[0] == 0xE9:
         if n < HEAD_SIZE:
             code = OTAError.TRUNCATED
-            what = "%d bytes, the end is in its header" % n
+            what = "%d bytes, within its header" % n
         elif head[32] == 80:
             what = "a bootloader or combined image"
         else:
