@@ -91,30 +91,22 @@ class OTAError(Exception):
         return self.detail
 
 
-def memory():
-    """How much memory is free, in words."""
+def no_memory(what=""):
+    """The OTAError for a MemoryError, once what could be given up was given up; it tells how much memory is free."""
     gc.collect()
-    text = "the heap has %d bytes free" % gc.mem_free()
     try:
+        what += "the heap has %d bytes free" % gc.mem_free()
         import esp32
 
         # TLS takes its memory from there.
         heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
-        text += ", ESP-IDF %d, the largest block %d" % (
+        what += ", ESP-IDF %d, the largest block %d" % (
             sum(h[1] for h in heaps),
             max(h[2] for h in heaps),
         )
-    except AttributeError:
+    except (AttributeError, MemoryError):
         pass
-    return text
-
-
-def no_memory():
-    """The OTAError for a MemoryError, once what could be given up was given up."""
-    try:
-        return OTAError(OTAError.MEMORY, memory())
-    except MemoryError:
-        return OTAError(OTAError.MEMORY, "")
+    return OTAError(OTAError.MEMORY, what)
 
 
 def forget(*names):

@@ -5,7 +5,7 @@ import time
 
 from esp32 import Partition
 
-from .flash import otadata
+from .flash import nvs, otadata
 from .flash.image import HEAD_SIZE, parse, running_info
 from .flash.selection import selected
 
@@ -65,10 +65,8 @@ def status():
         print("%-8s %5d KiB  %-16s %-15s %s" % (label, size // 1024, version, state, marks))
     own = otadata.newest(found, running)
     if own is not None and found[own][2] == otadata.VALID:
-        from .boot.version import secure_floor
-
         least = running_info().secure_version
-        if least > secure_floor():
+        if least > nvs.get_number("floor"):
             # A full NVS, or a power cut in confirm().
             print("secure version %d is not stored yet as the least: confirm() does it" % least)
 

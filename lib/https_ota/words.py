@@ -26,7 +26,7 @@ NOT_AN_IMAGE Check the URL and the file there.
 WRONG_FILE Use the application image: micropython.bin of the build folder, or the .app-bin among the downloads; an encrypted one with decrypt=.
 CHIP Use the image for this board's chip.
 CHIP_REVISION Build it for this revision of the chip.
-FLASH_MODE Build it for the same mode; verify_spi_mode=False if the board can do both.
+FLASH_MODE Build it for the same mode (0 QIO, 1 QOUT, 2 DIO, 3 DOUT); verify_spi_mode=False if the board can do both.
 TOO_BIG Build a smaller image, or flash a table with larger slots over USB.
 SEGMENTS Check the file with `https-ota inspect`, and upload it once more.
 TRUNCATED Check the file with `https-ota inspect`, and upload it once more.

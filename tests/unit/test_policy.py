@@ -5,8 +5,8 @@ from fakenet import fails
 from https_ota import OTA, OTAError, confirm, newer_only, running_info, same_project
 from https_ota.flash import nvs
 from https_ota.boot import version as policy
-from https_ota.boot.accept import wanted
-from https_ota.boot.version import raise_floor, secure_floor, version_key
+from https_ota.boot.accept import raise_floor, wanted
+from https_ota.boot.version import version_key
 from makeimage import Stream, descriptor, image
 
 
@@ -139,10 +139,10 @@ def test_several_checks():
 
 def test_floor_only_rises():
     forget()
-    assert secure_floor() == 0
+    assert nvs.get_number("floor") == 0
     for value, floor in ((3, 3), (2, 3), (4, 4), (0xFFFFFFFF, 0x3FFFFFFF)):
         raise_floor(value)
-        assert secure_floor() == floor
+        assert nvs.get_number("floor") == floor
     forget()
 
 
@@ -168,7 +168,7 @@ def test_board_without_nvs_has_the_running_one_for_a_floor():
 
     real, nvs.NVS = nvs.NVS, broken
     try:
-        assert secure_floor() == 0
+        assert nvs.get_number("floor") == 0
         assert not raise_floor(3)
     finally:
         nvs.NVS = real
@@ -177,4 +177,4 @@ def test_board_without_nvs_has_the_running_one_for_a_floor():
 def test_nothing_to_confirm_leaves_the_floor():
     forget()
     assert confirm() is False
-    assert secure_floor() == 0
+    assert nvs.get_number("floor") == 0

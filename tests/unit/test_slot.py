@@ -189,7 +189,7 @@ def test_reading_back():
     buf, views = buffers(noise(SECTOR))
     slot.write(1, buf, views)
     got = bytearray(SECTOR)
-    slot.read(1, got)
+    slot.readblocks(1, got)
     assert got == buf
 
 
@@ -201,7 +201,7 @@ def test_writing_allocates_nothing():
     try:
         first = slot.write(1, buf, views)
         second = slot.write(1, buf, views)
-        slot.read(1, got)
+        slot.readblocks(1, got)
     finally:
         micropython.heap_unlock()
     assert first and not second

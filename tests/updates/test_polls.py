@@ -320,7 +320,7 @@ def test_floor_after_a_power_cut_in_confirm(board, tmp_path):
                     board.run(
                         "import https_ota\n"
                         "with https_ota.OTA(open('2.0.0.bin', 'rb')) as ota: ota.begin()\n"
-                        "print(https_ota.boot.version.secure_floor())"
+                        "from https_ota.flash import nvs; print(nvs.get_number('floor'))"
                     )
                     == "3\n"
                 )
@@ -363,7 +363,7 @@ def test_hints_make_room_for_the_floor(board, tmp_path):
     with FaultServer(images.app_image(size=20_000, version="2.0.0", secure_version=3), {}) as s:
         board.update(s.url("app.bin"), cadata=None, insecure=True)
     assert board.run(FULL + "import https_ota; print(https_ota.confirm())") == "True\n"
-    assert board.run("from https_ota.boot import version; print(version.secure_floor())") == "3\n"
+    assert board.run("from https_ota.flash import nvs; print(nvs.get_number('floor'))") == "3\n"
     back_and_down(board, tmp_path)
 
 

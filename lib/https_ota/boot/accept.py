@@ -1,6 +1,6 @@
 # Whether an image is to be installed: update history, anti-rollback, and the caller's checks.
 #
-# The history is a slice; without it nothing is known to have failed.
+# The history is a slice; without it nothing is known to have failed. The lowest secure version is the core's own.
 
 from ..errors import OTAError
 from ..flash import nvs
@@ -43,3 +43,12 @@ def selecting(number, info):
     except ImportError:
         return
     installed(number, info)
+
+
+def raise_floor(secure_version):
+    """From now on take nothing below this secure version. False when that can't be stored: it is to be tried again."""
+    secure_version = min(secure_version, 0x3FFFFFFF)  # NVS has it signed
+    if secure_version <= nvs.get_number("floor") or nvs.keep("floor", secure_version):
+        return True
+    # What became of the last update is less than what must not be installed.
+    return nvs.drop("last") and nvs.put("floor", secure_version)

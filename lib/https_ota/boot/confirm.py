@@ -1,7 +1,7 @@
 # Confirming: what an application does at every boot, to ask whether this firmware is on trial, and to keep it.
 #
 # The bootloader starts a new firmware once as PENDING_VERIFY; unless it is confirmed, the next reset of any kind goes
-# back to the old one. history.py and version.py are slices: what they would keep is not kept without them.
+# back to the old one. history.py is a slice: without it nothing is known of what failed.
 
 from esp32 import Partition
 
@@ -32,15 +32,15 @@ def keep_floor(state, proved=False):
     # secure_version of the application's descriptor: 0 in most builds.
     word = bytearray(4)
     Partition(Partition.RUNNING).readblocks(0, word, 36)
-    try:
-        if proved:
+    if proved:
+        try:
             from .history import confirmed
 
             confirmed()
-        if any(word) and state == VALID:
-            from .version import raise_floor
+        except ImportError:
+            pass
+    if any(word) and state == VALID:
+        from .accept import raise_floor
 
-            return raise_floor(int.from_bytes(word, "little"))
-    except ImportError:
-        pass
+        return raise_floor(int.from_bytes(word, "little"))
     return True

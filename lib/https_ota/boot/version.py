@@ -1,22 +1,7 @@
-# Version checks of an image, for the option `check`, and the floor of secure versions.
+# Version checks of an image, for the option `check`.
 
-from ..flash import nvs
 from ..errors import OTAError
 from ..flash.image import running_info
-
-
-def secure_floor():
-    """The lowest secure version that this board takes; 0 when it was never raised."""
-    return nvs.get_number("floor")
-
-
-def raise_floor(secure_version):
-    """From now on take nothing below this secure version. False when that can't be stored: it is to be tried again."""
-    secure_version = min(secure_version, 0x3FFFFFFF)  # NVS has it signed
-    if secure_version <= secure_floor() or nvs.keep("floor", secure_version):
-        return True
-    # What became of the last update is less than what must not be installed.
-    return nvs.drop("last") and nvs.put("floor", secure_version)
 
 
 def newer_only(info):

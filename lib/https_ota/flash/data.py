@@ -104,7 +104,7 @@ class Target(Region):
         if self.area is self:
             return
         for i in range(0, (size + SECTOR - 1) // SECTOR, len(buf) // SECTOR):
-            self.area.read(i, buf)
+            self.area.readblocks(i, buf)
             self.write(i, buf, views)
             if not self.holds(i, views):
                 raise OTAError(

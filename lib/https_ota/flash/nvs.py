@@ -4,7 +4,7 @@
 #   last     what was installed or rolled back last        boot/history.py
 #   failed   what is not to be installed again             boot/history.py
 #   starts   starts without a confirm()                    boot/guard.py
-#   floor    the lowest secure version that is installed   boot/version.py
+#   floor    the lowest secure version that is installed   boot/accept.py
 #   release  the newest signed release manifest            fleet/poll.py
 #   serial   likewise                                      fleet/poll.py
 # Hints, which may be lost at any time; X names the partition, see key():

@@ -91,7 +91,7 @@ class Resume:
             self.start_sums()
             area.head = self.held_back if area.holds_back else None
             for i in range(done // unit):
-                area.read(i * (unit // SECTOR), buf)
+                area.readblocks(i * (unit // SECTOR), buf)
                 if i == 0:
                     info = region.look(buf, unit)
                     if info is None:

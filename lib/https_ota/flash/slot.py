@@ -2,16 +2,14 @@
 
 import machine
 from esp32 import Partition
-from micropython import const
 
-from . import otadata
+from . import otadata, selection
 from ..errors import OTAError
 from .image import Checker, hashes, parse, running_info
 from .nvs import key
-from .selection import secure, selected
 
 SECTOR = const(4096)
-HELD = const(32)  # bytes of an image that are written last: one block of flash encryption
+_HELD = const(32)  # bytes of an image that are written last: one block of flash encryption
 _COMPARE = const(512)
 _ERASE = const(6)
 _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
@@ -53,8 +51,8 @@ class Region:
         held = self.holds_back and i == 0
         if held:
             first = views[0]
-            self.head = bytes(first[:HELD])
-            first[:HELD] = b"\xff" * HELD
+            self.head = bytes(first[:_HELD])
+            first[:_HELD] = b"\xff" * _HELD
         changed = erased or not self.holds(i, views)
         if held:
             if changed:
@@ -62,8 +60,8 @@ class Region:
                     for sector in range(len(buf) // SECTOR):
                         self.erase(sector)
                 # Not even 0xFF at its start: where the flash is encrypted that would not be blank.
-                self.part.writeblocks(0, memoryview(buf)[HELD:], HELD)
-            first[:HELD] = self.head
+                self.part.writeblocks(0, memoryview(buf)[_HELD:], _HELD)
+            first[:_HELD] = self.head
         elif erased:
             self.part.writeblocks(i, buf, 0)
         elif changed:
@@ -72,10 +70,10 @@ class Region:
 
     def hold(self, buf):
         """Take away what the end of an earlier session put back; buf has room for a sector. It is to be verified anew."""
-        if self.head is not None and self._head() != b"\xff" * HELD:
+        if self.head is not None and self._head() != b"\xff" * _HELD:
             self.part.readblocks(0, buf)
             self.erase(0)
-            self.part.writeblocks(0, memoryview(buf)[HELD:SECTOR], HELD)
+            self.part.writeblocks(0, memoryview(buf)[_HELD:SECTOR], _HELD)
 
     def release(self):
         """Write what was held back: all is verified. OTAError(READ_BACK) when it can't be read back."""
@@ -89,11 +87,11 @@ class Region:
 
     def spoil(self):
         """Make sure that what was refused never boots."""
-        if self.holds_back and self._head() != b"\xff" * HELD:
+        if self.holds_back and self._head() != b"\xff" * _HELD:
             self.erase(0)
 
     def _head(self):
-        head = bytearray(HELD)
+        head = bytearray(_HELD)
         self.part.readblocks(0, head, 0)
         return head
 
@@ -110,11 +108,9 @@ class Region:
     def readblocks(self, i, buf, offset=0):
         """Fill buf from sector i on, as esp32.Partition's, with what is held back."""
         self.part.readblocks(i, buf, offset)
-        if self.head is not None and i == 0 and offset < HELD:
-            n = min(HELD - offset, len(buf))
+        if self.head is not None and i == 0 and offset < _HELD:
+            n = min(_HELD - offset, len(buf))
             buf[:n] = self.head[offset : offset + n]
-
-    read = readblocks
 
     def verify(self, size, hash, buf, view):
         """Compare what is there with its SplitHash: a generator that raises OTAError(READ_BACK). The others as in identify()."""
@@ -175,13 +171,13 @@ class Slot(Region):
 
     def prepare(self):
         """Take the slot out of otadata, so that nothing half-written can be chosen at boot."""
-        secure(self._otadata, self.number)
+        selection.secure(self._otadata, self.number)
 
     @property
     def is_selected(self):
         """True when the next reset starts this slot for the first time."""
         found = otadata.entries(self._otadata)
-        i = selected(found, self.running_number)
+        i = selection.selected(found, self.running_number)
         if i is None or found[i][0] != self.number:
             return False
         # Where no entry names the running firmware, it would not come back.
@@ -265,6 +261,5 @@ def check_fit(new, running, chip_rev, verify_spi_mode):
         if a != b:
             raise OTAError(
                 OTAError.FLASH_MODE,
-                "the image is for flash mode %d, the running one for %d (0 QIO, 1 QOUT, 2 DIO, 3 DOUT)"
-                % (a, b),
+                "the image is for flash mode %d, the running one for %d" % (a, b),
             )

@@ -23,7 +23,6 @@ from struct import pack, unpack
 from esp32 import Partition
 from micropython import const
 
-from ..boot.version import secure_floor
 from ..errors import OTAError, no_memory
 from ..flash import nvs
 from ..flash.image import SplitHash, hashes, running_info
@@ -121,7 +120,7 @@ def _check(url, trusted_keys, board, variant, device_id, retry_failed, wdt, opti
         words = _accept(manifest)
     record = None
     try:
-        here = running, board, variant, device_id, failed, secure_floor()
+        here = running, board, variant, device_id, failed, nvs.get_number("floor")
         decision = decide(manifest, base, *here, lambda size, digest: runs(size, digest, feed))
         decision.keys = trusted
         decision.words += words

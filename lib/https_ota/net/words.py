@@ -4,7 +4,7 @@ import time
 
 from micropython import const
 
-from ..errors import OTAError, as_text, memory
+from ..errors import OTAError, as_text, no_memory
 from .http import tls_buffer
 
 _NO_MEMORY = (
@@ -61,9 +61,7 @@ def connect_error(e, host, port, address):
         return _certificate_error(str(e).strip(), host)
     number = e.args[0] if e.args else 0
     if number in _NO_MEMORY:
-        return OTAError(
-            OTAError.MEMORY, "not enough memory for a TLS connection to %s; %s" % (host, memory())
-        )
+        return no_memory("for a TLS connection to %s " % host)
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     if number in _RECORD_TOO_BIG:
