@@ -85,7 +85,7 @@ class OTA(Blocking):
         self.abort()
 
     async def _wait(self):
-        stream, to_write, ms = self._source.waits_for()
+        stream, to_write, ms = self._file.waits_for()
         ms = max(1, min(ms, _MOST_MS))
         if stream is None:
             await core.sleep_ms(ms)

@@ -229,7 +229,7 @@ class OTA(Session):
                 if self._passes(step, mark):
                     return
                 if step == WAIT:
-                    self._source.wait()
+                    self._file.wait()
         except BaseException as e:
             self._fail(e)
             raise
