@@ -185,6 +185,21 @@ def stop(process):
     return rest
 
 
+def test_ctrl_c_is_how_it_ends(www):
+    """Once it serves, that is no failure, for systemd, for example; before, it is one as anywhere else."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "https_ota_tools", "serve", str(www), "--listen", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "Ctrl-C ends it" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 def fetch(port, ca_pem):
     context = ssl.create_default_context(cadata=ca_pem)
     connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)

@@ -88,7 +88,8 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = _Parser(
         prog="https-ota",
         description="Prepares and checks firmware for updates over HTTPS.",
-        epilog="Exit status: 0 done, 1 checked and found bad, 2 could not be done, 130 ended by Ctrl-C.",
+        epilog="Exit status: 0 done, 1 checked and found bad, 2 could not be done, 130 ended by Ctrl-C "
+        "(serve, once it serves: 0).",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -299,7 +299,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the command, until it is interrupted."""
+    """Do the command, until it is interrupted: that is how it ends, no failure."""
     if not args.folder.is_dir():
         raise ToolError(f"{args.folder} is no folder")
     if (args.cert is None) != (args.key is None):
