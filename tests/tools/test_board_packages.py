@@ -224,6 +224,7 @@ def test_a_firmware_that_reads_other_files_is_told_of_before_anything_starts(
     data[1000 : 1000 + len(text)] = text
     app.write_bytes(images.seal(bytes(data)))
     put(stock, compiled)
+    servers.wait_for(lambda: b"app up" in stock.said)  # its first start writes otadata
     before = stock.board.flash.read_bytes()
     said = tool(stock, "push", app, "--usb", status=2 if other else 0)
     if not other:
