@@ -38,6 +38,7 @@ class SerialBoard:
         self.env = env
         self.said = bytearray()
         self.process: subprocess.Popen[bytes] | None = None
+        self._to_board = bytearray()
 
     def __enter__(self) -> "SerialBoard":
         self.folder.mkdir(exist_ok=True)
@@ -63,6 +64,8 @@ class SerialBoard:
     def power_on(self, **env: str) -> None:
         """Switch the board on; `env` adds to its environment."""
         assert self.process is None or self.process.poll() is not None
+        # What was sent while it was off, or did not listen, came to nothing.
+        self._to_board.clear()
         termios.tcflush(self._console, termios.TCIOFLUSH)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIM_", "MICROPY"))}
         clean |= {"SIM_FLASH": str(self.board.flash), "SIM_FS": str(self.folder)}
@@ -88,7 +91,7 @@ class SerialBoard:
         return self.process.wait(timeout_s)
 
     def _carry(self) -> None:
-        to_board = bytearray()
+        to_board = self._to_board
         to_host = bytearray()
         while True:
             writers = [self._line] * bool(to_board) + [self._host] * bool(to_host)

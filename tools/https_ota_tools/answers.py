@@ -32,7 +32,7 @@ class Parser:
         self._on_line = on_line
         self._on_answer = on_answer
         self._text = bytearray()
-        self.asked: list[tuple[int, int, int]] = []
+        self.asked: list[str] = []
         self.taken = False
         self.restarted = False
         self.bitten = False
@@ -49,8 +49,7 @@ class Parser:
             del self._text[found.start() : found.end()]
             came = True
             if text[:1] == "?":
-                number, at, want = map(int, text[1:].split())
-                self.asked.append((number, at, want))
+                self.asked.append(text)
             elif text == "+":
                 self.taken = True
             elif self._on_answer:

@@ -7,6 +7,7 @@ import ast
 import binascii
 import contextlib
 import io
+import re
 import secrets
 import sys
 import time
@@ -422,7 +423,7 @@ class Link(Line):
     ) -> bytes:
         start = time.monotonic()
         fed = 0.0
-        size = 0
+        waits = False
         while True:
             now = time.monotonic()
             parts = self._buffer.split(b"\x04", 1)
@@ -436,17 +437,15 @@ class Link(Line):
             if came:
                 start = now if limit_s is None else start
                 parser.last = now
-            while parser.asked:
-                number, at, want = parser.asked.pop(0)
-                data = files[number][at : at + want] if number < len(files) else b""
-                block = len(data).to_bytes(2, "little") + data.ljust(want, b"\0")
-                self._write(b"=" + block + binascii.crc32(block).to_bytes(4, "little"))
-                fed, size = now, want + 6
             if parser.taken:
+                # Of the answer before: what came with it may ask for the next.
                 parser.taken = False
-                size = 0
-            if size and now - fed > _LOST_S:
-                self._write(bytes(size))
+                waits = False
+            while parser.asked:
+                self._write(_block(parser.asked.pop(0), files))
+                fed, waits = now, True
+            if waits and now - fed > _LOST_S:
+                self._write(_REST)
                 fed = now
             if len(parts) == 2:
                 del self._buffer[:1]
@@ -605,6 +604,11 @@ class Link(Line):
             what = "the board restarts again and again (a watchdog, or an application that resets it when it is interrupted)"
         elif shown:
             what = f"the board is busy with something that Ctrl-C does not stop (it says {shown[-1][:60]!r})"
+        elif not first:
+            return (
+                f"{self.port}: the board does not answer any more: press its reset button, or take its power for a moment; "
+                "`https-ota status` shows what runs then"
+            )
         else:
             what = "nothing comes from it; is it the right port, and is the board awake?"
             way = f"If its application ignores Ctrl-C, {way}"
@@ -643,6 +647,20 @@ class Link(Line):
                 what()
         except FAILURES as e:
             raise LinkError(f"{self.port}: the board does not answer as expected ({e})") from e
+
+
+def _block(question: str, files: Sequence[bytes]) -> bytes:
+    """Return the answer to a question about a file, nothing when it makes no sense: then it is asked again."""
+    found = re.fullmatch(r"\?(\d+) (\d+) (\d+)", question)
+    if not found:
+        return b""
+    number, at, want = map(int, found.groups())
+    if number >= len(files) or want > len(_REST):
+        return b""
+    data = files[number][at : at + want]
+    block = len(data).to_bytes(2, "little") + data.ljust(want, b"\0")
+    check = binascii.crc32(block, binascii.crc32(question.encode()))
+    return b"=" + block + check.to_bytes(4, "little")
 
 
 def _print_notice(text: str) -> None:

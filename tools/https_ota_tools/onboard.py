@@ -65,8 +65,9 @@ _say(repr((
 )))
 """
 
-# Files of this machine, read by the board in pieces of at most 1024 bytes: "=", length, data, CRC-32. What the application
-# prints in between does no harm, a byte that got lost is asked for again, and a host that is gone is noticed.
+# Files of this machine, read by the board in pieces of at most 1024 bytes: "=", length, data, CRC-32 of the question and
+# these. What the application prints in between does no harm, a byte that got lost is asked for again (also one of the
+# question: what another one has as its answer is not taken), and a host that is gone is noticed.
 SOURCE = """\
 import sys, select, micropython, binascii
 class _Source:
@@ -87,7 +88,8 @@ class _Source:
                     if not self.p.poll(wait):
                         break
                     self.i.read(1)
-                _say("?%d %d %d" % (self.n, self.at, want))
+                q = "?%d %d %d" % (self.n, self.at, want)
+                _say(q)
                 c = self.p.poll(10000) and self.i.read(1)
                 if c == b"\\x03":
                     raise KeyboardInterrupt
@@ -97,12 +99,12 @@ class _Source:
             finally:
                 micropython.kbd_intr(3)
             n = b[0] | b[1] << 8
-            if n <= want and binascii.crc32(b[: want + 2]) == int.from_bytes(b[want + 2 :], "little"):
+            if n <= want and binascii.crc32(b[: want + 2], binascii.crc32(q)) == int.from_bytes(b[want + 2 :], "little"):
                 _say("+")
                 buf[:n] = b[2 : n + 2]
                 self.at += n
                 return n
-        raise OSError(110)
+        raise OSError(110, "the line to the computer loses too much: another cable, another port?")
     def close(self):
         pass
 """

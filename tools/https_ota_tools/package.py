@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ _NAME = "https_ota"
 # What is on the board's filesystem, without loading any of it: a .mpy file that was cut off keeps MicroPython reading for
 # ever, deaf to Ctrl-C. So its parts are counted here first (py/persistentcode.c); what is behind machine code is not.
 _LOOK = """\
-import sys, os
+import sys, os, io
 _mpy = getattr(sys.implementation, "_mpy", 0)
 def _fault(n, size):
     with open(n, "rb") as f:
@@ -67,6 +66,9 @@ def _fault(n, size):
         arch = h[2] >> 2 & 15
         if h[1] != _mpy & 255 or arch and (arch != _mpy >> 10 & 15 or h[2] & 3 != _mpy >> 8 & 3):
             return "for version %d.%d, architecture %d" % (h[1], h[2] & 3, arch)
+        if size < 32768:
+            size -= 4
+            f = io.BytesIO(f.read())  # far quicker
         try:
             if h[2] & 64:
                 u()
@@ -203,14 +205,16 @@ except OSError as e:
     _clear(new)
     if made:
         os.rmdir(up)
-    _say(repr(e.errno))
+    _say(repr(e.errno or 5))
 """
 
 # How long it may take to load a copy.
 LOAD_S = 20
-# How long the board may write without asking for more.
-SILENCE_S = 10
+# How long the board may look at its files, or write without asking for more: a filesystem tidies up at times.
+SILENCE_S = 60
 _ENOSPC = 28
+# Of a file that does not come, see onboard.SOURCE.
+_LOST = 110
 _TRIES = 3
 
 
@@ -285,7 +289,7 @@ def prepare(mpy: int, compiler: Path | None = None) -> Package:
 def find(board: link.Link) -> list[Copy]:
     """Return the board's copies of the package, the one that `import https_ota` takes first; none are loaded that can't be."""
     places, mpy = cast(
-        "tuple[list[tuple[str, tuple[str, str, bool] | None]], int]", board.ask(_LOOK, 30)
+        "tuple[list[tuple[str, tuple[str, str, bool] | None]], int]", board.ask(_LOOK, SILENCE_S)
     )
     copies: list[Copy] = []
     for place, found in places:
@@ -353,14 +357,24 @@ def install(board: link.Link, package: Package, path: list[str], folder: str | N
             board.talk(
                 begin + _TIDY + _COPY.format(names=names), said.append, SILENCE_S, files=files
             )
-            break
+            if _ended(said):
+                break
+            raise link.LinkError(
+                f"{board.port}: the copying did not come to its end: the line loses too much, another cable, another port?"
+            )
         except link.RestartedError:
             raise
-        except link.LinkError:
+        except link.LinkError as e:
+            if _ended(said):
+                break  # the rest got lost
+            said.clear()
             if not left:
                 raise
-            board.reopen(5)
-    error = ast.literal_eval(said[-1]) if said else None
+            try:
+                board.reopen(5)
+            except link.LinkError:
+                raise e from None
+    error = int(said[-1])
     if error == _ENOSPC:
         total = sum(map(len, files))
         raise ToolError(_no_room(package, folder, max(total - free * block, block), free * block))
@@ -369,6 +383,10 @@ def install(board: link.Link, package: Package, path: list[str], folder: str | N
             f"{folder} can't be written (error {error}): is the filesystem mounted, and not for reading only?"
         )
     return folder
+
+
+def _ended(said: list[str]) -> bool:
+    return bool(said) and said[-1].isdigit() and int(said[-1]) != _LOST
 
 
 def _no_room(package: Package, folder: str, missing: int, free: int) -> str:

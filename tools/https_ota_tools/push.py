@@ -112,6 +112,9 @@ except Exception as e:
 _say(repr(d))
 """
 
+# What _UPDATE says last when nothing is wrong.
+_ENDS = ("installed", "nothing")
+
 # By MicroPython's version, that of its .mpy files, as its manual tells; later ones are as the last, so far.
 _MPY_VERSIONS = ((19, (6, 0)), (20, (6, 1)), (22, (6, 2)), (23, (6, 3)))
 _BANNER = re.compile(rb"MicroPython v?1\.(\d\d)[.-]")
@@ -480,22 +483,31 @@ def _watch(board: link.Link, code: str, data: bytes, how: str, console: Console)
             else:
                 said.append(text)
 
-        board.talk(
-            code,
-            on_answer,
-            SILENCE_S,
-            on_line=lambda line: console.print(f"  {line}"),
-            files=[data],
-        )
-    if not said:
-        raise link.LinkError("the board did not say how it ended")
-    if said[-1].startswith("unloadable "):
+        try:
+            board.talk(
+                code,
+                on_answer,
+                SILENCE_S,
+                on_line=lambda line: console.print(f"  {line}"),
+                files=[data],
+            )
+        except link.RestartedError:
+            raise
+        except link.LinkError:
+            if not said or said[-1] not in _ENDS:
+                raise
+            # What came behind its last word got lost.
+    if said and said[-1].startswith("unloadable "):
         raise ToolError(
             f"https_ota can't be loaded on the board: {said[-1].removeprefix('unloadable ')}: --install writes it anew"
         )
-    if said[0] in ("refused ", "again "):
+    if said and said[0] in ("refused ", "again "):
         hint = " (here: --retry-failed)" if said[0] == "again " else ""
         raise RefusedError(f"the board refuses: {''.join(said[1:])}{hint}")
+    if not said or said[-1] not in _ENDS:
+        raise link.LinkError(
+            f"{board.port}: the board did not say how it ended: `https-ota status` shows what it boots next"
+        )
     return said[-1] == "installed"
 
 
