@@ -96,6 +96,7 @@ def _look(p):
             fault = ""
     files = sorted(folder + "/" + n for n in names)
     for n in files:
+        _say("0")  # a sign of life
         if not n.endswith((".py", ".mpy")):
             try:
                 files += sorted(n + "/" + m for m in os.listdir(n))
@@ -210,7 +211,7 @@ except OSError as e:
 
 # How long it may take to load a copy.
 LOAD_S = 20
-# How long the board may look at its files, or write without asking for more: a filesystem tidies up at times.
+# How long the board may write without asking for more: a filesystem tidies up at times.
 SILENCE_S = 60
 _ENOSPC = 28
 # Of a file that does not come, see onboard.SOURCE.
@@ -289,7 +290,7 @@ def prepare(mpy: int, compiler: Path | None = None) -> Package:
 def find(board: link.Link) -> list[Copy]:
     """Return the board's copies of the package, the one that `import https_ota` takes first; none are loaded that can't be."""
     places, mpy = cast(
-        "tuple[list[tuple[str, tuple[str, str, bool] | None]], int]", board.ask(_LOOK, SILENCE_S)
+        "tuple[list[tuple[str, tuple[str, str, bool] | None]], int]", board.ask(_LOOK, 30)
     )
     copies: list[Copy] = []
     for place, found in places:
