@@ -285,3 +285,65 @@ def test_a_board_that_falls_silent_is_no_wrong_port(serial, push, monkeypatch):
     status, said = push()
     assert status == 0, said
     assert installed(serial) == (1, VALID)
+
+
+# -- programs
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_prompt_that_comes_late_is_no_board_without_flow_control(serial, monkeypatch, times):
+    """Without it, a board that is slow loses bytes."""
+    write = link.Link._write
+
+    def write_(self, data):
+        write(self, b"\r\x01" * times + data if data.endswith(b"\x05A\x01") else data)
+
+    monkeypatch.setattr(link.Link, "_write", write_)
+    with contextlib.closing(link.Link(serial.port)) as board:
+        for n in range(3):
+            assert board.ask(f"_say('{n}')") == n
+        assert board._paste
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """MicroPython without the raw paste mode: a Ctrl-E is ignored, and so is what it begins."""
+    write = link.Link._write
+
+    def write_(self, data):
+        write(self, data.replace(b"\x05A", b""))
+
+    monkeypatch.setattr(link.Link, "_write", write_)
+
+
+def test_a_board_without_flow_control(serial, plain):
+    assert cli.main(["status", "--port", serial.port]) == 0
+    runs_again(serial)
+    with contextlib.closing(link.Link(serial.port)) as board:
+        assert not board._paste
+
+
+@pytest.mark.parametrize("lost", [b"def", b":", b"(", b"\n    "])
+def test_a_program_that_lost_something_is_sent_again(serial, plain, monkeypatch, lost):
+    """It has not begun: the board says that it is no Python."""
+    write = link.Link._write
+    left = []
+
+    def write_(self, data):
+        if lost in data and b"_say" not in data and not left:
+            left.append(data)
+            data = data.replace(lost, b"", 1)
+        write(self, data)
+
+    monkeypatch.setattr(link.Link, "_write", write_)
+    program = "def f(a):\n    return a\ndef g(b):\n    return b\nprint(f(1), g(2))\n"
+    with contextlib.closing(link.Link(serial.port)) as board:
+        assert board.exec(program) == "1 2\n"
+    assert left
+
+
+def test_what_is_no_python_is_told(serial):
+    with contextlib.closing(link.Link(serial.port)) as board:
+        with pytest.raises(link.BoardError, match="the board says: SyntaxError: invalid syntax"):
+            board.exec("def f(:\n")
+        assert board.ask("_say('1')") == 1

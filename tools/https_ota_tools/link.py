@@ -45,7 +45,12 @@ __all__ = (
 BOOT_TIMEOUT_S = 120.0
 FIRST_TIMEOUT_S = 10.0
 
+_LAST_OF_BANNER = b"w REPL; CTRL-B to exit\r\n>"
+_PASTE = rb"R\x01(..)\x01"
 _BANNER = b"raw REPL; CTRL-B to exit\r\n"
+_NO_PYTHON = re.compile(
+    rb'Traceback \(most recent call last\):\r\n  File "<stdin>", line \d+\r\n(Syntax|Indentation)Error: [^\n]*\r\n'
+)
 _SOFT = b"soft reboot\r\n"
 
 # A board that lost its host in the middle of a mounted file waits for an answer, deaf to Ctrl-C. Whether it has asked already
@@ -62,6 +67,7 @@ _LAST_S = 5
 _FLOOD = 4
 _BACKLOG_S = 0.5
 _LOST_S = 3
+_LATE_S = 0.5
 
 
 def candidates() -> list[str]:
@@ -363,6 +369,10 @@ class Link(Line):
         try:
             self._start_program(code.encode())
             error = self._follow(parser, silence_s, limit_s, files)
+            if _NO_PYTHON.fullmatch(error):
+                # None of it has run; where a board has no flow control, something may have got lost.
+                self._start_program(code.encode())
+                error = self._follow(parser, silence_s, limit_s, files)
         except RestartedError:
             self._held = False
             raise
@@ -381,14 +391,19 @@ class Link(Line):
         self._buffer.clear()
         if self._paste:
             self._write(b"\r\x03\x05A\x01")
-            found = self._expect_re(rb"R\x01(..)\x01|R\x00|w REPL; CTRL-B to exit\r\n>", _PROMPT_S)
+            found = self._expect_re(_PASTE + rb"|R\x00|" + _LAST_OF_BANNER, _PROMPT_S)
+            if found[0] == _LAST_OF_BANNER:
+                # What older MicroPython answers, or a prompt that comes late, before the answer.
+                with contextlib.suppress(LinkError):
+                    found = self._expect_re(_PASTE, _LATE_S)
             if found[1] is not None:
                 self._paste_program(code, max(int.from_bytes(found[1], "little"), 16))
                 return
             self._paste = False
         self._write(b"\r\x03")
-        for i in range(0, len(code), 128):
-            self._write(code[i : i + 128])
+        # Half as fast as a line of 115200 baud: nothing tells when the board has no time to listen.
+        for i in range(0, len(code), 64):
+            self._write(code[i : i + 64])
             time.sleep(0.01)
         self._write(b"\x04")
         self._expect(b"OK", _PROMPT_S, "a program is not taken")
