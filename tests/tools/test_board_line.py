@@ -153,6 +153,11 @@ def cut(at, begin, end=None):
     return lambda b: b[:begin] + (b[end:] if end else b"") if now() else b
 
 
+def odd(at, instead):
+    now = nth(at)
+    return lambda b: instead if now() else b
+
+
 def wrong(at):
     now = nth(at)
     return lambda b: b[:20] + bytes([b[20] ^ 1]) + b[21:] if now() else b
@@ -188,6 +193,8 @@ LOSSES = {
     "two blocks": lambda: (cut((5, 6), 0), same),
     "a byte of three blocks": lambda: (cut((5, 6, 7), 9, 10), same),
     "a bit of a block": lambda: (wrong((5,)), same),
+    "a block, for a byte that looks like Ctrl-C": lambda: (odd((5,), b"\x03"), same),
+    "a block, for a line of the REPL": lambda: (odd((5,), b"\r\x03"), same),
     "the beginning of a question": lambda: (same, without(rb"(\x1d)\?")),
     "the kind of a question": lambda: (same, without(rb"\x1d(\?)")),
     "the file in a question": lambda: (same, without(rb"\?(\d+)")),
@@ -238,7 +245,7 @@ def test_push_over_a_bad_line(serial, push, hasty, monkeypatch, name):
     ("pattern", "status", "says"),
     [
         (rb"^(\x04)", 0, "confirmed"),
-        (rb"\x1d(.)nstalled", 2, "`https-ota status` shows what it boots next"),
+        (rb"\x1d(.)nst", 2, "`https-ota status` shows what it boots next"),
         (rb"\x1d(installed)", 2, "`https-ota status` shows what it boots next"),
         (rb"(\x1d)installed", 2, "`https-ota status` shows what it boots next"),
     ],
@@ -256,6 +263,18 @@ def test_the_end_of_a_push_gets_lost(
         assert says in said.out + said.err
         assert "nothing to do" not in said.out
         runs_again(serial)
+
+
+def test_a_package_that_does_not_come_to_an_end_keeps_nobody_from_confirming(
+    board, app, capsys, hasty, monkeypatch
+):
+    monkeypatch.setattr(push_, "_CONFIRM", "while True:\n    pass\n")
+    with SerialBoard(board) as serial:
+        serial.folder.joinpath("main.py").write_text(MAIN)
+        assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0
+        assert "confirmed: it stays" in capsys.readouterr().out
+        runs_again(serial)
+        assert installed(serial) == (1, VALID)
 
 
 def test_a_board_that_falls_silent_is_no_wrong_port(serial, push, monkeypatch):

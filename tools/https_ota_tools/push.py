@@ -286,9 +286,12 @@ def _judge(
         console.print("the self-test passed")
     if test is not None or options.confirm:
         if after.package:
-            with contextlib.suppress(link.BoardError):
+            # It loads the package; whether it comes to its end is no matter, either.
+            with contextlib.suppress(link.BoardError, link.SlowError):
                 board.talk(
-                    _CONFIRM, lambda why: console.print(f"  https_ota.confirm() failed: {why}")
+                    _CONFIRM,
+                    lambda why: console.print(f"  https_ota.confirm() failed: {why}"),
+                    SILENCE_S,
                 )
         after = status.read(board, packages=False)
         if after.running.state == "PENDING_VERIFY":
