@@ -134,7 +134,7 @@ def test_error_without_number():
 
 
 def test_no_memory():
-    for number in (ENOMEM, 12, -32512, -17168, -10368):
+    for number in (ENOMEM, 12, -32512, -17168, -10368, -203):
         e = failed(number)
         assert e.code == OTAError.MEMORY, number
         assert "heap" in e.detail and "40000" in str(e)

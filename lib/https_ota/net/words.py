@@ -12,7 +12,8 @@ _NO_MEMORY = (
     -32512,
     -17168,
     -10368,
-)  # ENOMEM, and mbedTLS's "allocation failed" of SSL, MPI, X509
+    -203,
+)  # ENOMEM, mbedTLS's "allocation failed" of SSL, MPI, X509, and lwIP's EAI_MEMORY
 _RECORD_TOO_BIG = (
     -29184,
     -28928,
