@@ -25,7 +25,7 @@ SLICES = {
     "pin": ("net/pin", ""),
     "repl": ("repl", "history"),
     "signed": ("trust/signature", "ec"),
-    "words": ("flash/words net/words words", ""),
+    "words": ("flash/words words", ""),
 }
 
 options.defaults(slices=" ".join(SLICES))

@@ -13,7 +13,7 @@ RESET_NEEDED machine.reset() starts the new firmware; deep sleep does not.
 CLOCK Set it first, for example with ntptime.settime().
 CERT_DATE Renew the certificate, or set the board's clock (UTC).
 CERT_HOST Use the name in the URL that the certificate was made for.
-CERT_CA Give the root certificate of the server's chain; `https-ota ca` finds it.
+CERT_CA Give the root certificate of the server's chain; `https-ota ca` finds it; let the server send its intermediate certificates.
 TLS_BUFFER Serve a shorter chain, lower request_size, or raise CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN.
 REDIRECT Give the URL where it ends; `https-ota probe` follows it.
 HTTP_STATUS 404: check the path. 401, 403: auth=, or a fresh presigned URL. 429, 5xx: try again later.

@@ -170,6 +170,19 @@ def opened(source, position=0, validator=None, total=None):
     return patiently(source, source.open, position, known)
 
 
+def filled(source, n):
+    """The next n bytes, or all up to the end."""
+    data = bytearray(n)
+    view = memoryview(data)
+    got = 0
+    while got < n:
+        more = patiently(source, source.readinto, view[got:])
+        if not more:
+            break
+        got += more
+    return bytes(data[:got])
+
+
 class Known:
     """What is known of a file."""
 

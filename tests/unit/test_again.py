@@ -3,7 +3,7 @@
 from errno import ETIMEDOUT
 
 import https_ota.local
-from fakenet import Clock, Net, patiently, use
+from fakenet import Clock, Net, filled, patiently, use
 from https_ota import OTA
 from https_ota.local import Local
 from https_ota.net.download import Download
@@ -236,7 +236,7 @@ def test_each_wait_is_told():
     net.answers = [OK + FILE[:1000]]
     patiently(source, source.open)
     buf = bytearray(3000)
-    assert source.readinto(buf) == 1000
+    assert filled(source, 1000) == FILE[:1000]
     net.silent = True
     pauses = []
     while len(pauses) < 3:

@@ -1,4 +1,4 @@
-# explain.py: words for what the network answers. The texts and numbers are those that mbedTLS and
+# net/words.py: words for what the network answers. The texts and numbers are those that mbedTLS and
 # the esp32 port give (seen on stock firmware).
 
 from errno import ENOMEM
@@ -6,14 +6,9 @@ from errno import ENOMEM
 from fakenet import Clock
 from https_ota import OTAError
 from https_ota.net import words as explain
-from https_ota.net.words import (
-    as_text,
-    connect_error,
-    status_error,
-    tls_buffer,
-    tls_buffer_error,
-    too_big,
-)
+from https_ota.net.words import connect_error, record_error, status_error
+from https_ota.net.tls import tls_buffer
+from https_ota.errors import as_text
 
 FUTURE = "\nThe certificate validity starts in the future\n"
 EXPIRED = "\nThe certificate validity has expired\n"
@@ -42,7 +37,7 @@ def test_clock_that_was_never_set():
         for text in (FUTURE, EXPIRED, FUTURE + SIGNER):
             e = refused(text, year)
             assert e.code == OTAError.CLOCK
-            assert "%d-03-04" % year in e.detail and "ntptime.settime()" in e.detail
+            assert "%d-03-04" % year in e.detail and "no certificate can be checked" in e.detail
 
 
 def test_certificate_not_valid_yet():
@@ -148,7 +143,7 @@ def test_handshake_too_large_for_the_buffer():
             # TLS has no longer record.
             assert e.code == OTAError.HTTP_PROTOCOL and "expected TLS" in e.detail
         else:
-            assert e.code == OTAError.TLS_BUFFER and "(%d bytes)" % tls_buffer() in e.detail
+            assert e.code == OTAError.TLS_BUFFER and "up to %d bytes" % tls_buffer() in e.detail
 
 
 def test_server_that_hangs_up_within_the_handshake():
@@ -156,46 +151,20 @@ def test_server_that_hangs_up_within_the_handshake():
     assert type(e) is OSError and e.errno == -30592 and "https-ota probe" in str(e)
 
 
-# -- records
-
-
 def test_record_too_big():
-    for number in (-29184, -28928):
-        assert too_big(OSError(number, "MBEDTLS_ERR_SSL_INVALID_RECORD"))
-    for e in (OSError(104), OSError(-30592), OSError()):
-        assert not too_big(e)
-
-
-def test_record_too_big_tells_what_would_do():
-    for size, ranges in ((0, True), (512, True), (0, False), (2048, False)):
-        e = tls_buffer_error(size, ranges)
-        assert e.code == OTAError.TLS_BUFFER
-        assert "(%d bytes)" % tls_buffer() in e.detail
-        assert "CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" in e.detail
-    assert "512 bytes" in tls_buffer_error(512, True).detail
-    assert "request_size" in tls_buffer_error(0, True).detail
-    assert "ignores ranges" in tls_buffer_error(0, False).detail
+    e = record_error("the server ignores ranges")
+    assert e.code == OTAError.TLS_BUFFER
+    assert "up to %d bytes" % tls_buffer() in e.detail and "ignores ranges" in e.detail
 
 
 # -- statuses
 
 
-def test_status_error_tells_number_reason_and_place():
-    for status, word in (
-        (401, "auth="),
-        (403, "presigned"),
-        (404, "path"),
-        (416, "shorter"),
-        (503, "later"),
-    ):
+def test_status_error_tells_number_and_place():
+    for status in (401, 403, 404, 416, 418, 503, 599):
         e = status_error(status, "https://host/fw.bin", "", 0)
         assert e.code == OTAError.HTTP_STATUS
-        assert str(status) in e.detail and word in e.detail and "https://host/fw.bin" in e.detail
-
-
-def test_unknown_statuses():
-    assert "client error" in status_error(418, "https://host/", "", 0).detail
-    assert "server error" in status_error(599, "https://host/", "", 0).detail
+        assert e.detail == "https://host/fw.bin answered %d" % status
     assert "expected 200 or 206" in status_error(300, "https://host/", "", 0).detail
 
 
@@ -204,12 +173,9 @@ def test_query_is_not_shown():
 
 
 def test_words_of_the_server():
-    assert (
-        "the server says: no such key"
-        in status_error(404, "https://host/", "no such key", 0).detail
-    )
+    assert status_error(404, "https://host/", "no such key", 0).detail.endswith("404: no such key")
     for page in ("<html><body>no", "<!DOCTYPE html>no", "<HTML>no"):
-        assert "says" not in status_error(404, "https://host/", page, 0).detail
+        assert "no" not in status_error(404, "https://host/", page, 0).detail
 
 
 def test_server_that_says_when_to_come_back():

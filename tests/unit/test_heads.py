@@ -305,7 +305,7 @@ BAD_LINES = (
     b"Content-Length:",
     b"Content-Length: 268435457",
     b"Content-Length: 5" + b" " * 300 + b"6",
-    b"Content-Length:" + b" " * 239 + b"55",
+    b"Content-Length:" + b" " * 367 + b"55",
     b"Content-Length 5",
     b"Transfer-Encoding: gzip",
     b"Transfer-Encoding: gzip, chunked",
@@ -390,8 +390,8 @@ def test_chunks_must_be_clear():
 
 
 def test_blank_lines_do_not_go_on_for_ever():
-    assert "longer than" in refused(b"\r\n" * 9000)
-    assert "longer than" in refused(b"HTTP/1.1 200 OK\r\nX: y" + b"\r\n z" * 9000)
+    assert "up to 16384" in refused(b"\r\n" * 9000)
+    assert "up to 16384" in refused(b"HTTP/1.1 200 OK\r\nX: y" + b"\r\n z" * 9000)
     refused(b"\r\n\r\n", OTAError.DISCONNECTED)
 
 

@@ -4,7 +4,8 @@ from errno import ETIMEDOUT
 
 from fakenet import Net, fails, patiently, raises, use
 from https_ota import OTAError
-from https_ota.net.http import Connection, join_url, parse_url
+from https_ota.net.http import Connection
+from https_ota.net.url import join_url, parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -250,7 +251,7 @@ def test_interim_responses_are_passed_over():
 
 
 def test_endless_interim_responses_are_an_error():
-    assert "longer than" in refused(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
+    assert "up to 16384" in refused(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
 
 
 def test_no_content_and_not_modified_have_no_body():
@@ -274,7 +275,7 @@ def test_http_1_0_keep_alive_is_kept():
 
 def test_not_http_shows_what_came():
     assert "SSH-2.0-OpenSSH" in refused(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
-    assert "version 2" in refused(b"HTTP/2 200\r\n\r\n")
+    assert "HTTP/2 200" in refused(b"HTTP/2 200\r\n\r\n")
 
 
 def test_bad_status_lines_are_errors():
@@ -297,8 +298,8 @@ def test_head_without_end_is_an_error():
 
 
 def test_oversized_heads_are_errors():
-    assert "longer than 16384" in refused(OK + b"X: y\r\n" * 5000)
-    assert "longer than 16384" in refused(OK + b"X: " + b"y" * 20000 + b"\r\n\r\n")
+    assert "up to 16384" in refused(OK + b"X: y\r\n" * 5000)
+    assert "up to 16384" in refused(OK + b"X: " + b"y" * 20000 + b"\r\n\r\n")
 
 
 def test_a_long_line_does_not_hide_the_next():
@@ -318,9 +319,7 @@ def test_line_without_colon_is_passed_over_unless_it_frames():
 def test_bad_lengths_are_errors():
     for value in (b"x", b"", b"-1", b"1x", b"1,2", b"1,", b"99999999999999999999"):
         refused(OK + b"Content-Length: " + value + b"\r\n\r\n")
-    assert "two Content-Lengths" in refused(
-        OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na"
-    )
+    assert "one Content-Length" in refused(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na")
 
 
 def test_location_up_to_2_kib_is_kept_whole():
@@ -419,7 +418,7 @@ def test_bad_chunks_are_errors():
         refused(head + chunks)
     for chunks in (b"", b"5\r\nabc", b"3\r\nabc\r\n", b"3\r\nabc\r\n0\r\n"):
         refused(head + chunks, OTAError.DISCONNECTED)
-    assert "longer than" in refused(head + b"0\r\n" + b"X: y\r\n" * 5000)
+    assert "up to 16384" in refused(head + b"0\r\n" + b"X: y\r\n" * 5000)
 
 
 def test_reading_allocates_nothing():
@@ -651,18 +650,6 @@ def test_body_of_a_closed_connection_is_empty():
         assert not conn.ready()
 
 
-def test_beginning_of_the_body_as_text():
-    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 11\r\n\r\n<Error>\r\nno")
-    conn.response()
-    assert conn.text() == "<Error> no"
-    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 4\r\n\r\n\0\1\2\3")
-    conn.response()
-    assert conn.text() == ""
-    conn = answer(b"HTTP/1.1 403 F\r\nContent-Length: 4\r\n\r\n")
-    conn.response()
-    assert conn.text() == ""
-
-
 # -- sockets
 
 
@@ -686,6 +673,89 @@ def test_network_that_says_nothing_is_a_timeout():
         conn.waiting = False
         assert raises(OSError, patiently, conn, call).errno == ETIMEDOUT
         assert net.clock.ms == before + 5000
+
+
+class Broken:
+    """A socket as MicroPython has it: a read that ends in an error has filled the buffer, and does not say how far."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def readinto(self, buf, n=None):
+        data, self.data = self.data[: n or len(buf)], b""
+        buf[: len(data)] = data
+        raise OSError(104)
+
+    def close(self):
+        pass
+
+
+def test_what_came_before_an_error_counts():
+    head = OK + b"Content-Length: 100\r\nETag: a\r\n\r\n"
+    for n in (1, 17, len(head) - 1, len(head), len(head) + 1, len(head) + 50):
+        for rest in (bytes(range(1, 101)), bytes(100)):
+            conn = answer(b"")
+            conn._sock = Broken((head + rest)[:n])
+            if n < len(head):
+                assert raises(OSError, conn.response).errno == 104
+                continue
+            assert conn.response() == 200 and conn.etag == b"Ea"
+            buf = bytearray(200)
+            if n > len(head) and rest[0]:
+                assert conn.readinto(buf) == n - len(head)
+                assert buf[: n - len(head)] == rest[: n - len(head)]
+            assert raises(OSError, conn.readinto, buf).errno == 104
+
+
+class Pieces:
+    """One piece a read, then an error."""
+
+    def __init__(self, data, size):
+        self.pieces = [data[i : i + size] for i in range(0, len(data), size)]
+
+    def readinto(self, buf, n=None):
+        if not self.pieces:
+            raise OSError(104)
+        data = self.pieces.pop(0)
+        n = min(len(data), n or len(buf))
+        if n < len(data):
+            self.pieces.insert(0, data[n:])
+        buf[:n] = data[:n]
+        return n
+
+    def close(self):
+        pass
+
+
+def test_old_bytes_are_never_taken_for_what_came():
+    long = OK + b"".join(b"X%d: %s\r\n" % (i, b"y" * 40) for i in range(12))
+    for n in range(len(long) - 60, len(long)):
+        conn = answer(b"")
+        conn._sock = Pieces(long[:n], 100)
+        assert raises(OSError, conn.response).errno == 104
+
+
+def test_heads_of_all_lengths():
+    """Each line, and each line end, at the end of the buffer once."""
+    for end in (b"\r\n", b"\n"):
+        for fold in (b"", end + b" "):
+            for n in range(300, 420):
+                data = OK + b"X: " + b"y" * n + end + b"ETag:" + fold + b'"a"' + end
+                data += b"Content-Length: 3" + end + end
+                for step in (None, 50):
+                    conn = answer(data + b"abc", step)
+                    assert conn.response() == 200 and conn.etag == b'E"a"'
+                    assert conn.head_size == len(data)
+                    assert body(conn) == b"abc" and conn.ready()
+
+
+def test_locations_of_all_lengths():
+    for n in list(range(340, 400)) + list(range(1990, 2049)):
+        for end in (b"\r\n", b"\n"):
+            data = b"HTTP/1.1 302 F" + end + b"Location: /" + b"x" * (n - 1) + end
+            conn = answer(data + b"Content-Length: 0" + end + end, 500)
+            assert conn.response() == 302 and conn.location == "/" + "x" * (n - 1)
+            assert conn.length == 0
 
 
 def test_request_is_sent_in_as_many_writes_as_it_takes():
@@ -787,7 +857,7 @@ def test_all_addresses_are_tried():
         else:
             e = raises(OSError, conn.open)
             assert e.errno == 113 and "host:80" in str(e)
-        assert conn._address[-1][0] == "address %d" % min(dead, 2)
+        assert conn._addresses[0][-1][0] == "address %d" % min(dead, 2)
         conn.close()
         assert net.open == 0
 
@@ -802,8 +872,8 @@ def test_close_is_harmless_twice():
 # -- which file, and when to come back
 
 
-def head(lines):
-    conn = answer(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 0\r\n\r\n")
+def head(lines, status=b"200 OK"):
+    conn = answer(b"HTTP/1.1 " + status + b"\r\n" + lines + b"Content-Length: 0\r\n\r\n")
     conn.response()
     return conn
 
@@ -841,9 +911,9 @@ def test_the_same_validator_again_is_the_same_object():
 
 
 def test_retry_after():
-    assert head(b"Retry-After: 120\r\n").retry_after == 120
+    assert head(b"Retry-After: 120\r\n", b"503 x").retry_after == 120
     for value in (b"", b"Wed, 21 Oct 2026 07:28:00 GMT", b"-5", b" " * 300):
-        assert head(b"Retry-After:" + value + b"\r\n").retry_after == 0, value
+        assert head(b"Retry-After:" + value + b"\r\n", b"429 x").retry_after == 0, value
     assert head(b"").retry_after == 0
 
 

@@ -4,7 +4,7 @@
 from fakenet import Net, opened, patiently, use
 from https_ota import OTA, OTAError
 from https_ota.net.download import Download
-from https_ota.net.http import identity
+from https_ota.net.url import identity
 from makeimage import noise
 
 FILE = noise(2000)

@@ -41,27 +41,14 @@ def test_server_that_closes_every_third_time(any_board, www, root):
         any_board.update(server.url("app.bin"), request_size=3000)
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (400, "Bad Request: the server did not understand it"),
-        (403, "Forbidden: wrong credentials, or a presigned URL that has expired"),
-        (404, "Not Found: check the path in the URL"),
-        (410, "Gone: the file was removed"),
-        (418, "client error"),
-        (500, "Internal Server Error"),
-        (503, "Service Unavailable: try again later"),
-        (599, "server error"),
-    ],
-)
-def test_error_statuses(board, www, root, status, words):
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 418, 500, 503, 599])
+def test_error_statuses(board, www, root, status):
     with servers.Nginx(
         www, root.server(), locations={"/": f"return {status} 'so sorry';"}
     ) as server:
         message = board.refuse(server.url("app.bin?token=secret"), stall_s=0)
-    expected = f"OTAError: HTTP_STATUS: {server.url('app.bin')} answered {status} {words}"
-    assert message.startswith(expected)
-    assert message.endswith("; the server says: so sorry")
+    where = server.url("app.bin")
+    assert message == f"OTAError: HTTP_STATUS: {where} answered {status}: so sorry"
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -156,11 +143,12 @@ with https_ota.OTA({nginx.url("app.bin")!r}, cadata=open("ca.pem").read()) as ot
     ota.finish()
 """
     )
-    assert out.splitlines() == [
-        "2.0.0 test ESP32-C3 70000 ota_1",
-        "200 70000 1024 False",
-        "18 70000 True",
-    ]
+    first, begun, done = out.splitlines()
+    assert first == "2.0.0 test ESP32-C3 70000 ota_1"
+    status, size, read, complete = begun.split()
+    assert (status, size, complete) == ("200", "70000", "False")
+    assert 288 <= int(read) <= 4096  # as much as has come with the head
+    assert done == "18 70000 True"
     assert board.running().slot == "ota_1"
 
 

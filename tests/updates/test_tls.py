@@ -8,7 +8,6 @@ import pytest
 import servers
 import zoo
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding
 
 
 def fetch(board, url, **options):
@@ -44,8 +43,7 @@ def test_server_reached_by_address(board, nginx):
 def test_unknown_ca(any_board, nginx):
     message = any_board.refuse(nginx.url("app.bin"), cadata=certs.root().pem)
     assert message == (
-        "OTAError: CERT_CA: the certificate of localhost is not signed by a CA in cadata; "
-        "give the root certificate of its chain"
+        "OTAError: CERT_CA: the certificate of localhost is not signed by a CA in cadata"
     )
     assert not nginx.requests(), "a request went to a server that is not verified"
 
@@ -60,15 +58,8 @@ def test_intermediate_that_is_not_sent(any_board, www, root):
         for cadata in (root.pem, other + root.pem, [root.der, other]):
             message = any_board.refuse(url, cadata=cadata)
             assert message.startswith("OTAError: CERT_CA: the certificate of localhost is not")
-            assert message.endswith(
-                "; if that is there, the server does not send an intermediate certificate: its own is signed by"
-                " Test Intermediate"
-            )
         # Whoever trusts that one needs no more.
         fetch(any_board, url, cadata=identity.chain_pem)
-    with servers.Nginx(www, identity) as server:
-        message = any_board.refuse(server.url("app.bin"), cadata=other)
-        assert "intermediate" not in message
 
 
 def test_roots_that_can_not_be_used_are_told_when_none_fits(board, nginx):
@@ -77,8 +68,8 @@ def test_roots_that_can_not_be_used_are_told_when_none_fits(board, nginx):
     crl = b"-----BEGIN X509 CRL-----\nMAAA\n-----END X509 CRL-----\n"
     message = board.refuse(nginx.url("app.bin"), cadata=odd + crl + certs.root(name="Other").pem)
     assert message.startswith("OTAError: CERT_CA: ")
-    assert "in cadata, this can't be used: its key is of Ed25519" in message
-    assert "X509 CRL is no certificate" in message
+    assert "of cadata it can't use: CERTIFICATE: " in message
+    assert "X509 CRL: " in message
 
 
 def test_bundle_with_roots_that_can_not_be_used(any_board, nginx, root):
@@ -95,8 +86,8 @@ def test_other_versions_of_tls(any_board, www, root, protocols, aio):
     with servers.Nginx(www, root.server(), protocols=protocols, lines=lines) as server:
         message = any_board.refuse(server.url("app.bin"), aio=aio)
     expected = {
-        "TLSv1.3": "the server wants TLS 1.3, this firmware has TLS 1.2",
-        "TLSv1.1": "the server has TLS older than 1.2",
+        "TLSv1.3": "the server broke the TLS 1.2 handshake off",
+        "TLSv1.1": "expected TLS 1.2, the server has an older one",
     }
     assert message.startswith("OSError: (")
     assert f"localhost:{server.port}: {expected[protocols]}" in message
@@ -118,10 +109,7 @@ def test_redirect_to_a_dead_host_says_so_at_once(board, www, root, nginx, aio):
 def test_wrong_host(any_board, www, root):
     with servers.Nginx(www, root.server("updates.example")) as server:
         message = any_board.refuse(server.url("app.bin"))
-        assert message == (
-            "OTAError: CERT_HOST: the server's certificate is not for localhost; "
-            "use the name it was made for"
-        )
+        assert message == "OTAError: CERT_HOST: the certificate of localhost is for another host"
         assert not server.requests()
 
 
@@ -148,8 +136,7 @@ def test_clock_never_set(any_board, nginx):
     any_board.env["SIM_CLOCK"] = "unset"
     message = any_board.refuse(nginx.url("app.bin"))
     assert message == (
-        "OTAError: CLOCK: the board's clock says 2000-01-01, so no certificate can be checked; "
-        "set it first, for example with ntptime.settime()"
+        "OTAError: CLOCK: the board's clock says 2000-01-01: no certificate can be checked"
     )
 
 
@@ -201,7 +188,7 @@ def test_client_certificate_missing(board, www, root):
     with servers.Nginx(www, root.server(), client_ca=certs.root(name="Devices").pem) as server:
         message = board.refuse(server.url("app.bin"))
     assert message.startswith("OTAError: HTTP_STATUS: ")
-    assert " answered 400 " in message
+    assert " answered 400" in message
 
 
 # A server that asks for a certificate, and answers 400 to those who show one.
@@ -243,8 +230,10 @@ def test_the_4k_buffer_names_the_way_out(nginx, any_board):
         any_board.update(nginx.url("app.bin"), request_size=0)
         return
     message = any_board.refuse(nginx.url("app.bin"), request_size=0)
-    assert message.startswith("OTAError: TLS_BUFFER: the server sent a TLS record larger than")
-    assert "(4096 bytes): leave request_size to None for ranges that fit" in message
+    assert message == (
+        "OTAError: TLS_BUFFER: expected TLS records of up to 4096 bytes, got a larger one:"
+        " to a request for all bytes"
+    )
 
 
 def test_long_chain_into_the_4k_buffer(www, root, any_board):
@@ -257,12 +246,9 @@ def test_long_chain_into_the_4k_buffer(www, root, any_board):
             any_board.update(server.url("app.bin"))
             return
         message = any_board.refuse(server.url("app.bin"))
-    assert message.startswith("OTAError: TLS_BUFFER: localhost:")
-    # The chain as the message has it: each certificate behind its length, all behind theirs.
-    chain = 3 + 3 + len(identity.der)
-    assert f"the server's certificate chain ({chain} bytes) does not fit" in message
-    needed = int(message.rpartition("=")[2])
-    assert chain < needed < chain + 2048
+    assert message.startswith("OTAError: TLS_BUFFER: ")
+    assert "records of up to 4096 bytes, got a larger one: localhost:" in message
+    assert "its certificate chain" in message
 
 
 def test_chain_of_several_into_the_4k_buffer(www, any_board):
@@ -276,17 +262,15 @@ def test_chain_of_several_into_the_4k_buffer(www, any_board):
             any_board.update(server.url("app.bin"), cadata=root.pem)
             return
         message = any_board.refuse(server.url("app.bin"), cadata=root.pem)
-    chain = 3 + 3 + len(identity.der)
-    chain += sum(3 + len(c.public_bytes(Encoding.DER)) for c in identity.chain)
-    assert f"the server's certificate chain ({chain} bytes) does not fit" in message
+    assert message.startswith("OTAError: TLS_BUFFER: ")
+    assert "records of up to 4096 bytes, got a larger one: localhost:" in message
 
 
 def test_no_tls_there(board, www):
     with servers.Nginx(www) as server:
         message = board.refuse(server.url("app.bin").replace("http:", "https:"))
     assert message == (
-        f"OTAError: HTTP_PROTOCOL: localhost:{server.port}: expected TLS, what answers there speaks something else;"
-        " check the port"
+        f"OTAError: HTTP_PROTOCOL: localhost:{server.port}: expected TLS, got something else"
     )
 
 
@@ -306,7 +290,7 @@ def test_host_unknown(board):
 def test_basic_auth_and_headers(any_board, www, root):
     with servers.Nginx(www, root.server(), basic_auth=("board", "sesame")) as server:
         message = any_board.refuse(server.url("app.bin"))
-        assert " answered 401 Unauthorized: give auth=(name, password)" in message
+        assert message.endswith(" answered 401")
         any_board.update(server.url("app.bin"), auth=("board", "sesame"))
 
 

@@ -46,7 +46,7 @@ def test_update(animal, tmp_path, mode):
     said = zoo.update(board, server.url("app.bin"), IMAGE, root, **options)
     assert zoo.result(said) == zoo.expected(entry, mode), said
     if said != "ok":
-        assert "firmware with CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN=16384" in said
+        assert "expected TLS records of up to 4096 bytes" in said
 
 
 def test_probe_foresees_what_a_4k_board_can_have(animal):
@@ -80,7 +80,7 @@ def test_expired_presigned_url(s3, chain, tmp_path, build):
     s3.ahead_s = 301
     said = zoo.update(zoo.new_board(tmp_path, build), url, IMAGE, chain[0])
     at = url.partition("?")[0]
-    assert said.startswith(f"OTAError: HTTP_STATUS: {at} answered 403 Forbidden"), said
+    assert said.startswith(f"OTAError: HTTP_STATUS: {at} answered 403"), said
     assert "Request has expired" in said
     for secret in ("X-Amz-", url.rpartition("Signature=")[2], "IQoJ"):
         assert secret not in said
@@ -90,5 +90,5 @@ def test_presigned_url_of_something_else(s3, chain, tmp_path):
     """The signature is good for the query it was made with, and for GET."""
     url = s3.url("app.bin").replace("app.bin", "other.bin")
     said = zoo.update(zoo.new_board(tmp_path, "sim"), url, IMAGE, chain[0])
-    assert " answered 403 Forbidden" in said
+    assert " answered 403" in said
     assert "X-Amz-" not in said

@@ -24,7 +24,7 @@ from micropython import const
 
 from ..der import digest32
 from ..errors import OTAError, as_text
-from ..net.http import join_url, parse_url
+from ..net.url import join_url, parse_url
 from ..flash.image import chip_name
 from ..boot.version import version_key
 

@@ -28,7 +28,7 @@ from ..flash import nvs
 from ..flash.image import SplitHash, hashes, running_info
 from ..hot import equal
 from ..net.download import Download
-from ..net.http import identity, parse_url
+from ..net.url import identity, parse_url
 from .fetch import pieces
 from .manifest import NEVER, Decision, Manifest, decide, in_force
 

@@ -6,9 +6,11 @@ from errno import ETIMEDOUT
 
 from micropython import const
 
-from ..errors import OTAError, refuse
-from .http import Connection, join_url, parse_url, tls_buffer
+from ..errors import OTAError, as_text, refuse
+from .http import Connection
 from .request import build, check_headers, end
+from .tls import tls_buffer
+from .url import join_url, parse_url
 
 _MAX_REDIRECTS = const(5)
 _SLICE_MS = const(250)  # the longest wait at once
@@ -129,11 +131,11 @@ class Download:
         self.auto_size = request_size is None
         # A record that does not fit looks like one that someone put on the way: what is learned from it is only for
         # this download, and tried again.
-        self._roof = None  # what the size was before it shrank
-        self._sized_at = 0  # where it became what it is
-        self._grow_after = _GROW_AFTER
-        self._grown = False
-        self.url = self._first_url = url
+        self.roof = None  # what the size was before it shrank
+        self.sized_at = 0  # where it became what it is
+        self.grow_after = _GROW_AFTER
+        self.grown = False
+        self.url = self.first_url = url
         self.origin = parse_url(url)
         self.retry_after = 0
         self._headers = self._first_headers = check_headers(headers, auth)
@@ -145,7 +147,8 @@ class Download:
             from .auth import Digest
 
             self._digest = self._first_digest = Digest(auth[0], auth[1])
-        self._trust = (cadata, insecure or (cadata is None and pin is not None), cert, key)
+        self.cadata = cadata  # None once it is not needed any more
+        self._trust = (insecure or (cadata is None and pin is not None), cert, key)
         self._home = self.origin[:3]  # where secrets may go
         self._insecure = insecure
         self._context = None
@@ -159,7 +162,7 @@ class Download:
         self._pending = False  # a request is out whose response has not been read
         self._redirects = 0
         self._skip = 0  # bytes to drop: the server answered a later range with the whole file
-        self._moment = 0  # when the last new bytes came
+        self.moment = 0  # when the last new bytes came
         self._pulse = 0  # when there was a sign of life: bytes that are passed over count
         self._patience_ms = int((stall_s + timeout_s) * 1000)
         self._start = None
@@ -203,7 +206,7 @@ class Download:
             raise ValueError(
                 "http:// is neither encrypted nor verified; say insecure=True, without pin=, to accept that"
             )
-        if self._trust is not None and self._trust[0] is None and not self._trust[1]:
+        if self._trust is not None and self.cadata is None and not self._trust[0]:
             raise ValueError(
                 "no server can be verified without cadata=(CA certificates) or pin=; or say insecure=True"
             )
@@ -228,9 +231,9 @@ class Download:
         self.position = self._from = position
         self._going_on = False
         self._head = None
-        self._moment = self._pulse = time.ticks_ms()
+        self.moment = self._pulse = time.ticks_ms()
         if self._start is None:
-            self._start = self._moment
+            self._start = self.moment
 
     def close(self):
         """Close the connection; harmless when there is none."""
@@ -257,7 +260,7 @@ class Download:
         self._going_on = False
         if n:
             self.position += n
-            self._moment = time.ticks_ms()
+            self.moment = time.ticks_ms()
             if self.deadline_s:
                 self.check_deadline()
             self._look_ahead()
@@ -294,13 +297,10 @@ class Download:
         self._pending = self._failed = False
         self._out = 0
         if conn is not None:
+            self.answered = self.answered or conn.answered
             conn.close()
 
     # -- for retry.py -----------------------------------------------------------------------------
-
-    def idle_ms(self):
-        """Milliseconds since the last bytes came."""
-        return time.ticks_diff(time.ticks_ms(), self._moment)
 
     def check_deadline(self):
         """Raise OTAError when all of it has taken too long."""
@@ -311,36 +311,11 @@ class Download:
                 % (round(self.deadline_s, 1), self.position, self.total),
             )
 
-    def fits(self):
-        """Whether as much as is asked for has come since this was asked last: then its size was not the matter."""
-        if self.position - self._sized_at < (self.size or _MAX_RECORD):
-            return False
-        self._sized_at = self.position
-        return True
-
-    def shrink(self, size):
-        """Ask for no more than `size` bytes at once, until that has gone well for a while."""
-        if self._roof is None:
-            self._roof = self.size
-        if self._grown:
-            self._grow_after *= 4
-        self._resize(size, False)
-
-    @property
-    def redirected(self):
-        """Whether this is another URL than the first."""
-        return self.url != self._first_url
-
-    @property
-    def cadata(self):
-        """The option, None when it is no longer known: it has vouched for a server."""
-        return self._trust and self._trust[0]
-
     def back_to_start(self):
         """Ask at the first URL again; False when that is where we are."""
-        if self.url == self._first_url:
+        if self.url == self.first_url:
             return False
-        self._go(self._first_url, parse_url(self._first_url))
+        self._go(self.first_url, parse_url(self.first_url))
         self._headers = self._first_headers
         self._digest = self._first_digest
         return True
@@ -365,20 +340,21 @@ class Download:
         # Below 16 KiB a whole response, head and body, may come as one record: the first leaves a quarter
         # for the head, whose length it tells.
         room = tls_buffer()
-        self._roof = None
+        self.roof = None
         size = 0 if room >= _MAX_RECORD or not self.origin[0] else room * 3 // 4
-        self._resize(size, False)
+        self.resize(size, False)
 
-    def _resize(self, size, grown):
+    def resize(self, size, grown):
+        """Ask for `size` bytes at once from now on; `grown`: that is more than before."""
         self.size = size
-        self._grown = grown
-        self._sized_at = self.position
+        self.grown = grown
+        self.sized_at = self.position
 
     def _grow(self):
         size = self.size * 2
-        if size >= (self._roof or _MAX_RECORD):
-            size, self._roof = self._roof, None
-        self._resize(size, True)
+        if size >= (self.roof or _MAX_RECORD):
+            size, self.roof = self.roof, None
+        self.resize(size, True)
 
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
@@ -408,10 +384,7 @@ class Download:
             self._head = build(self.url, self.origin, headers, self._hook, self._condition(later))
         if self._conn is not None and not self._conn.ready():
             self.drop()
-        if (
-            self._roof is not None
-            and self.position - self._sized_at >= self.size * self._grow_after
-        ):
+        if self.roof is not None and self.position - self.sized_at >= self.size * self.grow_after:
             self._grow()
         head = self._head
         if self.size:
@@ -446,13 +419,11 @@ class Download:
         if tls and self._context is None:
             from .tls import context
 
-            cadata, insecure, cert, key = self._trust
+            insecure, cert, key = self._trust
             if cert is not None and self.origin[:3] != self._home:
                 cert = key = None
-            self._context = context(cadata, insecure, cert, key)
-        self._conn = Connection(
-            host, port, self._context if tls else None, self.timeout_s, self._on_answer
-        )
+            self._context = context(self.cadata, insecure, cert, key)
+        self._conn = Connection(host, port, self._context if tls else None, self.timeout_s)
 
     def _open(self):
         if self._conn.opened:
@@ -465,13 +436,10 @@ class Download:
             check(self._conn.certificate(), self._pins, self.origin[1])
         self._conn.opened = True
         self.reached = True
-        if self._context is not None and self._trust is not None and self._trust[2] is None:
-            self._trust = None  # parsed: the caller's data need not stay in memory
+        if self._context is not None and self._trust is not None and self._trust[1] is None:
+            self._trust = self.cadata = None  # parsed: the caller's data need not stay in memory
         self.verified = self.origin[:3]
         return True
-
-    def _on_answer(self):
-        self.answered = True
 
     # -- responses ----------------------------------------------------------------------------------
 
@@ -520,18 +488,22 @@ class Download:
             from .words import status_error
 
             self._failed = True
-            text = conn.text()
-            if text is None:
+            text = bytearray(120)
+            try:
+                n = conn.readinto(text)
+            except (OSError, OTAError):
+                n = 0
+            if n is None:
                 return None
             self.retry_after = conn.retry_after
-            raise status_error(self.status, self.url, text, conn.retry_after)
+            raise status_error(self.status, self.url, as_text(text, n), conn.retry_after)
         if self.position and (
             self.status == 416  # it is shorter than it was
             or not self._same(conn)
             or (self.total is not None and total is not None and total != self.total)
         ):
             self.drop()
-            self.position = self.least = self._sized_at = 0
+            self.position = self.least = self.sized_at = 0
             self.total = self._etag = self._modified = self._known = None
             if self._opening:
                 self._prepare()
@@ -578,10 +550,10 @@ class Download:
         # Server and proxies add much the same lines to each response.
         size = tls_buffer() - head_size - _MARGIN
         if _MIN_REQUEST <= size < _SECTOR * 4:
-            if self._roof is None:
+            if self.roof is None:
                 self.size = size
             else:
-                self._roof = size
+                self.roof = size
 
     def _check_range(self, conn):
         if conn.total < 0 or conn.start < 0:

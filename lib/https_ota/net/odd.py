@@ -2,6 +2,11 @@
 
 import time
 
+from micropython import const
+
+from ..errors import OTAError
+
+_MAX_LOCATION = const(2048)
 _MONTHS = b"janfebmaraprmayjunjulaugsepoctnovdec"
 _LONGEST = 10000000  # four months: nobody means more
 # Content codings: these names, and all with these in them. Servers also put there what is none: none, UTF-8, aws-chunked,
@@ -44,6 +49,30 @@ def without_signature(url):
         if not any(name.startswith(start) for start in _SIGNING) and " %s " % name not in signing:
             kept.append(part)
     return path + "?" + "&".join(kept) if kept else path
+
+
+def note(response, name, value, cut):
+    """Take what is of use from a header of a response other than 2xx."""
+    if name == b"retry-after":
+        response.after = value
+    elif name == b"date":
+        response.date = value
+    elif name == b"location":
+        if response.status >= 400:
+            return
+        # Only a redirect fails without it.
+        if cut or len(value) > _MAX_LOCATION:
+            raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
+        try:
+            response.location = value.decode()
+        except UnicodeError:
+            raise OTAError(OTAError.REDIRECT, "Location is not text")
+    elif name == b"www-authenticate":
+        # Several may be offered: Digest, else the last.
+        if response.challenge is None or value[:7].lower() == b"digest ":
+            response.challenge = value
+    if response.after is not None:
+        response.retry_after = seconds(response.after, response.date)
 
 
 def changes(value):

@@ -7,8 +7,8 @@ from random import getrandbits
 from micropython import const
 
 from ..errors import OTAError
-from .words import too_big, tls_buffer_error
-from .http import tls_buffer
+from .tls import tls_buffer
+from .words import TOO_BIG, record_error, untrusted
 
 _SMALLEST = const(512)
 _LONGEST_WAIT_MS = const(32000)
@@ -20,9 +20,9 @@ _PASSING = (408, 425, 429)
 _NEVER = (501, 505)
 # What presigned URLs say when they have expired, depending on who made them.
 _EXPIRED = (400, 401, 403, 404, 410)
-# What comes of a handshake when memory is short for a moment; mbedTLS may also say that it can't verify then. Only
-# for a host that it has verified before.
-_SHORT_OF_MEMORY = (OTAError.MEMORY, OTAError.CERT_CA)
+# What comes of a handshake when memory is short for a moment, mbedTLS may also say that it can't verify then; or when
+# something on the way changes what passes. Only for a host that it has verified before.
+_PASSING_CODES = (OTAError.MEMORY, OTAError.CERT_CA, OTAError.TLS_BUFFER)
 
 
 class _Retry:
@@ -42,11 +42,11 @@ def recover(download, e):
     if d.deadline_s:
         d.check_deadline()
     if isinstance(e, OSError):
-        if too_big(e) and not d.fits():
+        if e.args and e.args[0] in TOO_BIG and not _fits(d):
             _ask_for_less(d)
             return
         if not d.reached and not _bad_moment(d, e):
-            if d.redirected and len(e.args) > 1:
+            if d.url != d.first_url and len(e.args) > 1:
                 e = OSError(e.args[0], "%s (a redirect led there)" % e.args[1])
             raise e
     elif e.code == OTAError.HTTP_STATUS:
@@ -57,11 +57,9 @@ def recover(download, e):
             renewed = True
         elif d.status in _NEVER or (d.status < 500 and d.status not in _PASSING):
             raise e
-    elif e.code in _SHORT_OF_MEMORY and d.verified == d.origin[:3]:
+    elif e.code in _PASSING_CODES and d.verified == d.origin[:3]:
         gc.collect()
     elif e.code == OTAError.CERT_CA and d.cadata is not None:
-        from .words import untrusted
-
         raise untrusted(e, d.cadata)
     elif e.code != OTAError.DISCONNECTED:
         raise e  # CHANGED among them
@@ -75,16 +73,16 @@ def recover(download, e):
     wait = 0
     if retry.failures or d.retry_after:
         wait = min(500 << min(retry.failures, 10), _LONGEST_WAIT_MS)
-        wait -= (
-            wait * getrandbits(7) // 512
-        )  # a fleet that lost its server does not come back as one
+        # A fleet that lost its server does not come back as one.
+        wait -= wait * getrandbits(7) // 512
     retry.failures += 1
     if renewed:
         retry.renewed = d.position
     wait = max(wait, d.retry_after * 1000)
     d.retry_after = 0
-    if d.idle_ms() + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
-        raise _give_up(d, e)
+    idle = time.ticks_diff(time.ticks_ms(), d.moment)
+    if idle + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
+        raise _give_up(d, e, idle)
     d.pause_ms = wait
     d.pause_from = time.ticks_ms()
 
@@ -100,7 +98,7 @@ def _bad_moment(d, e):
 def _ask_for_less(d):
     # Where ranges are ignored, smaller ones are of no use.
     if d.status == 200 and d.size:
-        raise tls_buffer_error(d.size, False)
+        raise record_error("the server ignores ranges")
     if d.size:
         size = d.size // 2
     elif d.auto_size:
@@ -109,16 +107,29 @@ def _ask_for_less(d):
     else:
         size = 0
     if size < _SMALLEST:
-        raise tls_buffer_error(d.size, True)
-    d.shrink(size)
+        raise record_error("to a request for %s bytes" % (d.size or "all"))
+    # Until that has gone well for a while.
+    if d.roof is None:
+        d.roof = d.size
+    if d.grown:
+        d.grow_after *= 4
+    d.resize(size, False)
 
 
-def _give_up(d, e):
+# Whether as much as is asked for has come since this was asked last: then its size was not the matter.
+def _fits(d):
+    if d.position - d.sized_at < (d.size or 16384):
+        return False
+    d.sized_at = d.position
+    return True
+
+
+def _give_up(d, e, idle):
     if isinstance(e, OSError):
         text = "%s:%d: gave up after %d s without data, %d of %s bytes have come" % (
             d.origin[1],
             d.origin[2],
-            d.idle_ms() // 1000,
+            idle // 1000,
             d.position,
             d.total,
         )

@@ -3,6 +3,16 @@
 import tls
 
 
+def tls_buffer():
+    """The firmware's CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN, as its board says; the default is 16384."""
+    try:
+        from https_ota_board import TLS_IN_CONTENT_LEN
+
+        return TLS_IN_CONTENT_LEN
+    except ImportError:
+        return 16384
+
+
 def context(cadata, insecure, cert, key):
     """A client's tls.SSLContext. The server is verified against `cadata` unless `insecure`."""
     ctx = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
@@ -26,12 +36,13 @@ def context(cadata, insecure, cert, key):
 
 
 def load_roots(ctx, cadata):
-    """Let these certificates vouch for servers; returns what can't be used, see explain.no_root().
+    """Let these certificates vouch for servers; returns what of it can't be used, a list of texts.
 
     One that the TLS library does not know, or what is no certificate at all, is no reason to do without the others.
     Raises ValueError when there are none.
     """
     from ..der import blocks
+    from ..errors import as_text
 
     bad = []
     none = True
@@ -40,11 +51,11 @@ def load_roots(ctx, cadata):
             ctx.load_verify_locations(der)
             none = False
         except (ValueError, OSError) as e:
-            bad.append((label, der, e))
+            words = "%s: %s" % (as_text(label, len(label)) or "DER", e)
+            if words not in bad:
+                bad.append(words)
     if none:
-        from .words import no_root
-
-        raise no_root(bad)
+        raise ValueError("cadata: " + ("; ".join(bad) or "no certificate in it"))
     return bad
 
 
