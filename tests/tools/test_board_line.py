@@ -324,6 +324,23 @@ def test_a_prompt_that_comes_late_is_no_board_without_flow_control(serial, monke
         assert board._paste
 
 
+@pytest.mark.parametrize("text", [b"OK> thread\r\n", b"x", b"\xc3\xbc", b"R", b">"])
+def test_what_a_thread_prints_into_the_answer(serial, monkeypatch, text):
+    """It comes in between two writes of MicroPython's own."""
+    fill = link.Link._fill
+
+    def fill_(self, wait_s):
+        had = len(self._buffer)
+        fill(self, wait_s)
+        self._buffer[had:] = self._buffer[had:].replace(b"R\x01", b"R\x01" + text)
+
+    monkeypatch.setattr(link.Link, "_fill", fill_)
+    with contextlib.closing(link.Link(serial.port)) as board:
+        for n in range(3):
+            assert board.ask(f"_say('{n}')" + "\n# long" * 300) == n
+        assert board._paste
+
+
 @pytest.fixture
 def plain(monkeypatch):
     """MicroPython without the raw paste mode: a Ctrl-E is ignored, and so is what it begins."""

@@ -46,7 +46,8 @@ BOOT_TIMEOUT_S = 120.0
 FIRST_TIMEOUT_S = 10.0
 
 _LAST_OF_BANNER = b"w REPL; CTRL-B to exit\r\n>"
-_PASTE = rb"R\x01(..)\x01"
+# Two writes of MicroPython: a thread may print in between.
+_PASTE = rb"R\x01.*?(..)\x01"
 _BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _NO_PYTHON = re.compile(
     rb'Traceback \(most recent call last\):\r\n  File "<stdin>", line \d+\r\n(Syntax|Indentation)Error: [^\n]*\r\n'
