@@ -7,7 +7,7 @@ UNIT = ROOT / "tests" / "unit"
 
 # What these do takes memory and seconds of a chip, not of its flash.
 FITTING = (
-    *("chain", "errors", "gcm", "hot", "http", "image", "pin", "progress", "sha384", "sign"),
+    *("der", "errors", "gcm", "hot", "http", "image", "pin", "progress", "sha384", "sign"),
     *("trust", "wrong"),
 )
 WITHOUT_FLASH = [f"test_{name}" for name in FITTING]

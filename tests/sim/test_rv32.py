@@ -24,7 +24,7 @@ LEFT_OUT = {
 # What MicroPython says, and the package.
 WANT_OF_MEMORY = (
     "MemoryError: memory allocation failed, allocating ",
-    "MEMORY: not enough memory",
+    "MEMORY: the heap has ",
 )
 
 
