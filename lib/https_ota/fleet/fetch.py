@@ -40,20 +40,24 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
         file.least = file.offset + size
     sha = hashlib.sha256()
     got = 0
+    vouched = size or expected or decrypt is not None
+
+    def check_end():
+        # Only the end of the connection ends it: whether that is all nobody can tell then.
+        if file.open_end and not vouched:
+            from ..net.words import no_length
+
+            raise no_length(url)
+
     try:
         for piece in pieces(source, bytearray(1024), feed):
-            if (
-                not got
-                and file.total is None
-                and file.open_end
-                and not (size or expected or decrypt)
-            ):
-                from ..net.words import no_length
-
-                raise no_length(url)
+            if not got:
+                check_end()
             sha.update(piece)
             write(piece)
             got += len(piece)
+        if not got:
+            check_end()
         if decrypt is not None:
             source.finish()
     finally:
