@@ -41,23 +41,18 @@ def _fetch(url, write, sha256, size, decrypt, wdt, http):
     sha = hashlib.sha256()
     got = 0
     vouched = size or expected or decrypt is not None
-
-    def check_end():
+    try:
+        for piece in pieces(source, bytearray(1024), feed):
+            if file.open_end and not vouched:
+                break
+            sha.update(piece)
+            write(piece)
+            got += len(piece)
         # Only the end of the connection ends it: whether that is all nobody can tell then.
         if file.open_end and not vouched:
             from ..net.words import no_length
 
             raise no_length(url)
-
-    try:
-        for piece in pieces(source, bytearray(1024), feed):
-            if not got:
-                check_end()
-            sha.update(piece)
-            write(piece)
-            got += len(piece)
-        if not got:
-            check_end()
         if decrypt is not None:
             source.finish()
     finally:
