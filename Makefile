@@ -9,7 +9,7 @@ include firmware/esp32.mk
 APT_PACKAGES := gcc make cmake git xz-utils bzip2 ca-certificates openssl python3-venv \
 	gcc-multilib gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf \
 	'qemu-system-riscv|qemu-system-misc' nginx-light \
-	apache2-bin lighttpd lighttpd-mod-openssl
+	apache2-bin lighttpd lighttpd-mod-openssl tabix pigz zopfli
 VENV := .venv
 PY   := $(VENV)/bin/python
 

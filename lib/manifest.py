@@ -21,6 +21,7 @@ SLICES = {
     "guard": ("boot/guard", "history"),
     "history": ("boot/history boot/rollback boot/version", ""),
     "p384": ("trust/p384", "signed"),
+    "pack": ("pack/inflate pack/kinds pack/ring", ""),
     "partitions": ("flash/data fleet/together", ""),
     "pin": ("net/pin", ""),
     "repl": ("repl", "history"),

@@ -30,8 +30,7 @@ STEP = const(1)
 READY = const(2)
 DONE = const(3)
 VERIFIED = const(4)
-# Where a session stands, besides the marks.
-NEW = const(0)
+NEW = const(0)  # where a session stands, besides the marks
 FINISHED = const(5)
 ENDED = const(6)
 
@@ -39,8 +38,7 @@ _PIECE = const(512)
 _HEAD = const(1024)  # bytes read at first: HEAD_SIZE at least
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MOST_RESTARTS = const(3)
-# What only the beginning needs, and the end.
-_PASSING = "der", "flash.chip", "boot.history"
+_PASSING = "der", "flash.chip", "boot.history"  # for the beginning and the end
 
 
 class Session:
@@ -52,12 +50,9 @@ class Session:
     """
 
     def __init__(self, file, crypt, verifier):
-        self._file = file
-        self._crypt = crypt
+        self._file, self._crypt, self._verifier = file, crypt, verifier
         self._source = crypt or file
-        self._verifier = verifier
-        self._records = self._checker = None
-        self._sector = self._view = self._pieces = None
+        self._records = self._checker = self._sector = self._view = self._pieces = None
         self._at = NEW
         self.region = self.info = self.slot = self.refusal = None
 
@@ -122,10 +117,11 @@ class Session:
         if known:
             whole = SplitHash.whole(self._sha256)
             if self.is_firmware and region.running.info()[3] >= known:
-                if (yield from self._hashes(region.running.readblocks, known, None)) == whole:
+                read = region.running.readblocks
+                if (yield from hashes(read, known, None, sector, view)) == whole:
                     return False
             there = region.size >= known and (yield from self._holds(known, None, whole))
-        done = 0
+        done = at = padded = restarts = 0
         records = ask = held = running = None
         if self._resume and file.url and not there:
             from .flash.resume import Resume
@@ -136,19 +132,17 @@ class Session:
                 region, sector, view, crypt, self._size, bool(self._sha256), self._verify_spi_mode
             )
             if done:
-                ask = records
-                self.info = records.info
-                self._checker = records.checker
+                at, ask = records.at, records
+                self.info, self._checker = records.info, records.checker
             elif not known:
                 # Else neither slot holds it, and a 304 would be wrong: an ETag may be made of size and time alone.
                 held, running, ask = records.find(region)
 
-        padded = False
-        restarts = 0
         while not there:
             try:
-                while (status := source.open(done, ask)) is None:
+                while (status := source.open(at, ask)) is None:
                     yield WAIT
+                self._source = source
                 if status:
                     self._emit(CONNECTED, status)
                 if status in (204, 304):
@@ -160,22 +154,22 @@ class Session:
                     continue
                 if source.position:
                     fill = 0
+                    if records.mark:
+                        self._unpack(records.mark, done, True)
                     self._emit(RESUMED, done)
                 else:
                     done = 0
                     area.head = None
                     if records:
                         records.start_sums()
-                    if crypt:
-                        self._emit(DECRYPT, crypt.size)
                     fill = yield from self._head()
                     if not padded and (self.info.size or 0) > region.size:
                         from .padding import check
 
                         # Known to be whole, or encrypted, it has no padding.
-                        whole = self._at != NEW or self._sha256 or crypt
+                        whole = self._at != NEW or self._sha256 or self._source is not file
                         yield from check(file, self.info.size, region, whole)
-                        padded = True
+                        padded = 1
                         ask = None
                         continue
                     self._checker = region.checker(self.info.size, bool(self._sha256))
@@ -189,15 +183,12 @@ class Session:
                         ask = held = None
                         continue
                 if records:
-                    records.bind(file.total, file.validator, crypt and crypt.header)
+                    records.bind(file.total, self._source, crypt and crypt.header)
                 if not self._accept():
                     if self._at == NEW:
                         return False
                     restarts = _MOST_RESTARTS
-                    raise OTAError(
-                        OTAError.CHANGED,
-                        "the file changed on the server, and the new one is not wanted",
-                    )
+                    raise OTAError(OTAError.CHANGED, "the file changed, the new one is not wanted")
                 if self._at == NEW:
                     forget(*_PASSING)
                     yield READY
@@ -213,7 +204,7 @@ class Session:
                 restarts += 1
                 if e.code != OTAError.CHANGED or restarts > _MOST_RESTARTS:
                     raise
-                done = 0
+                done = at = 0
                 ask = None
         # Data is in use where it is, a firmware once its slot is selected.
         return self._at != NEW or (self.is_firmware and self._accept())
@@ -229,7 +220,7 @@ class Session:
             for i in range(done // SECTOR, (end + SECTOR - 1) // SECTOR):
                 area.erase(i)
                 yield STEP
-        buf = bytearray(self._file.chunk)
+        buf = bytearray(source.chunk)
         at = got = 0
         more = True
         while more:
@@ -258,8 +249,7 @@ class Session:
             if not fill:
                 break
             checker.hash.update(sector, view, fill)
-            while fill < unit:
-                # To the end of the buffer, what erased flash holds.
+            while fill < unit:  # to its end, what erased flash holds
                 n = _PIECE - fill % _PIECE
                 view[fill : fill + n] = b"\xff" * n
                 fill += n
@@ -271,9 +261,7 @@ class Session:
                 if done & _SAVE_MASK == 0 and checker.pos != total:
                     records.save(done, area.head)
             if total is None:
-                self._file.least = self._file.offset + (
-                    (crypt and crypt.size) or self._size or checker.least()
-                )
+                source.least = (crypt and crypt.size) or self._size or checker.least()
             self._emit(WRITE_FLASH if written else SKIPPED, checker.pos)
             if self._progress:
                 self._progress(checker.pos, total)
@@ -291,20 +279,23 @@ class Session:
     def _head(self):
         """Read the head into the buffer, check it against this board and what is known of the image; return its bytes."""
         region, file = self.region, self._file
-        n = 0
-        while n < HEAD_SIZE:
-            got = self._source.readinto(self._view[n:_HEAD])
-            if got is None:
-                yield WAIT
-            elif got:
-                n += got
-            else:
-                break
-        info = region.look(self._sector, n)
-        if info is None:
-            from .flash.words import wrong_file
+        if self._crypt:
+            self._emit(DECRYPT, self._crypt.size)
+        info = None
+        while info is None:
+            # Once more for what is in a file that is compressed, or a delta.
+            n = 0
+            got = None
+            while n < HEAD_SIZE and got != 0:
+                got = self._source.readinto(self._view[n:_HEAD])
+                if got is None:
+                    yield WAIT
+                n += got or 0
+            info = region.look(self._sector, n)
+            if info is None and not self._unpack(self._sector, n):
+                from .flash.words import wrong_file
 
-            raise wrong_file(self._sector, n, self._crypt is not None)
+                raise wrong_file(self._sector, n, self._crypt is not None)
         info.size = total = self._source.total
         self._emit(GET_IMG_DESC, info)
         if info.chip_id is not None:
@@ -314,11 +305,8 @@ class Session:
         size = self._size
         if total is None:
             # An image tells where it ends.
-            if (
-                info.chip_id is None
-                and file.open_end
-                and not (size or self._sha256 or self._verifier or self._crypt)
-            ):
+            sure = size or self._sha256 or self._verifier or self._crypt
+            if info.chip_id is None and file.open_end and not sure:
                 from .net.words import no_length
 
                 raise no_length(file.url)
@@ -327,7 +315,18 @@ class Session:
         self.info = info
         return n
 
+    def _unpack(self, *what):
+        # What is in the file comes in its place, see unpack(). None without that slice, or when it is no such file.
+        try:
+            from .pack.kinds import unpack
+
+            self._source = unpack(self._source, self._file, self.region, *what)
+            return self._source
+        except ImportError:
+            pass
+
     def _close(self):
+        self._source = None
         self._file.close()
         if self._crypt:
             self._crypt.close()
@@ -338,9 +337,6 @@ class Session:
         )
         self.info = info or self.info
         return info is not None
-
-    def _hashes(self, read, size, body):
-        return hashes(read, size, body, self._sector, self._view)
 
     def _accept(self):
         # Asked in any case: what otadata tells of the last update is lost with the first erase.

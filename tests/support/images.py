@@ -45,10 +45,12 @@ def app_image(
     max_rev: int = 0xFFFF,
     hash_appended: bool = True,
     spi_mode: int = 2,
+    like_code: bool = False,
 ) -> bytes:
     """Return an application image of exactly `size` bytes, or up to 15 less, as it ends on a multiple of 16.
 
-    The same seed gives the same content. Revisions are major * 100 + minor. See corrupt() for bad ones.
+    The same seed gives the same content; with `like_code` it can be compressed as code can, to two thirds. Revisions are
+    major * 100 + minor. See corrupt() for bad ones.
     """
     told = (chip_id, size, seed, secure_version, version, project, idf_ver, min_rev, max_rev)
     elf_sha256 = hashlib.sha256(repr(told).encode()).digest()
@@ -64,6 +66,8 @@ def app_image(
     if room < 0:
         raise ValueError(f"no image is as small as {size} bytes")
     noise = hashlib.shake_128(seed.to_bytes(8, "little")).digest(room)
+    if like_code:
+        noise = noise.translate(bytes(i**4 >> 27 for i in range(256)))
     return image(
         [(drom, desc + noise), (RAM, bytes(range(RAM_BYTES)))],
         chip_id=chip_id,

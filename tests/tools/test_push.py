@@ -14,7 +14,7 @@ import simflash
 from board import PENDING_VERIFY, ROOT, VALID, Board, Running
 from simserial import SerialBoard
 
-from https_ota_tools import cli, link, package, partition, sbv2
+from https_ota_tools import cli, link, package, packed, partition, sbv2
 from https_ota_tools import keys as key_files
 from https_ota_tools import push as pusher
 
@@ -60,6 +60,17 @@ def test_a_push_installs_restarts_and_confirms(push, serial, app, way):
     assert "image: test 2.0.0, 70000 bytes, for ota_1" in out
     assert "confirmed: it stays" in out
     assert running(serial) == Running("2.0.0", "ota_1", VALID)
+
+
+@pytest.mark.parametrize("way", ["--usb", "--wifi"])
+def test_a_compressed_image_is_sent_as_it_is(push, serial, app, way):
+    new = images.app_image(size=70_000, version="2.0.0", seed=2, like_code=True)
+    data = packed.pack(new)
+    app.write_bytes(data)
+    out = push(app, way, "--confirm")
+    assert f"image: test 2.0.0, 70000 bytes ({len(data)} to send), for ota_1" in out
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
+    assert "nothing to do" in push(app, way)
 
 
 def test_a_key_that_is_not_that_of_the_running_firmware_is_told(tmp_path, root, keys, capsys):

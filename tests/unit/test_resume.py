@@ -23,6 +23,15 @@ def Resume(url, key):
     return Records(identity(url), key)
 
 
+class Came:
+    """What comes: all that bind() looks at."""
+
+    def __init__(self, validator=TAG, mark=None):
+        self.validator = validator
+        if mark is not None:
+            self.mark = mark
+
+
 def forget():
     nvs = NVS("https_ota")
     for name in ("part", "done"):
@@ -37,7 +46,7 @@ def forget():
 def begun(done=8192, total=20000, validator=TAG, url=URL, key="1"):
     """Leave the record of an update that was broken off; return its sums."""
     resume = Resume(url, key)
-    resume.bind(total, validator, None)
+    resume.bind(total, Came(validator), None)
     resume.start_sums()
     sums(bytearray(range(64)), 64, resume.sums)
     resume.save(done, HEAD)
@@ -46,7 +55,7 @@ def begun(done=8192, total=20000, validator=TAG, url=URL, key="1"):
 
 def finished(url=URL, key="1", validator=TAG):
     resume = Resume(url, key)
-    resume.bind(20000, validator, None)
+    resume.bind(20000, Came(validator), None)
     resume.finish(Held(20000, 19968, 20016, b"elf-hash" * 4, bytes(range(64)), validator))
 
 
@@ -130,7 +139,7 @@ def test_saving_allocates_nothing():
     import micropython
 
     resume = Resume(URL, "1")
-    resume.bind(20000, TAG, None)
+    resume.bind(20000, Came(), None)
     resume.start_sums()
     resume._put = lambda key, data: None  # the chip's NVS is C, the SIM board's is not
     micropython.heap_lock()
@@ -196,7 +205,7 @@ def test_worn_out_store_stops_nothing():
     try:
         resume = Resume(URL, "1")
         assert resume.load() == 0 and resume.held() is None
-        resume.bind(20000, TAG, None)
+        resume.bind(20000, Came(), None)
         resume.start_sums()
         resume.save(4096, HEAD)
         resume.overwrite()

@@ -9,10 +9,10 @@ import shutil
 import images
 import pytest
 import servers
-from board import VALID, Board, make_board
+from board import make_board
+from cutting import CUT, cut_everywhere
 from proxy import Proxy
 
-CUT = 75  # the board's exit status then
 SIZE = 84_000  # 21 sectors: one record of how far it has come
 
 
@@ -24,33 +24,6 @@ def plain(www):
         yield server
 
 
-def cut_everywhere(start, folder, url, fetched, **options) -> int:
-    """Run an update from flash file `start` once for each operation, cut there; return how many there are."""
-    options |= {"cadata": None, "insecure": True}
-    board = Board(folder / "cut.bin")
-    n = 0
-    while True:
-        n += 1
-        shutil.copyfile(start, board.flash)
-        done = board.start(board.code(url, **options), SIM_CUT=str(n))
-        if done.returncode == 0:
-            return n - 1
-        assert done.returncode == CUT, f"cut {n}: {done.stdout}{done.stderr}"
-        running = board.running()
-        # Before the switch the old one runs; from the switch on, either.
-        assert running.version in ("1.0.0", "2.0.0"), f"cut {n}"
-        if running.version == "2.0.0":
-            board.run("import https_ota; https_ota.confirm()")
-            assert board.running().state == VALID
-            continue
-        assert running == ("1.0.0", "ota_0", VALID), f"cut {n}"
-        before = fetched()
-        board.update(url, **options)
-        again = fetched() - before
-        assert again <= SIZE + 4096, f"cut {n}: {again} bytes fetched"
-        assert board.running().version == "2.0.0", f"cut {n}"
-
-
 @pytest.mark.parametrize("request_size", [0, 4096])
 def test_cut_in_every_operation(tmp_path, root, plain, capsys, request_size):
     start = make_board(tmp_path, root, "sim").flash
@@ -60,6 +33,7 @@ def test_cut_in_every_operation(tmp_path, root, plain, capsys, request_size):
         tmp_path,
         url,
         lambda: sum(r.sent for r in plain.requests()),
+        SIZE,
         request_size=request_size,
     )
     with capsys.disabled():
@@ -77,7 +51,7 @@ def test_cut_in_every_operation_of_a_resumed_update(tmp_path, root, plain, capsy
     left = tmp_path / "left.bin"
     shutil.copyfile(board.flash, left)
     cuts = cut_everywhere(
-        left, tmp_path, url, lambda: sum(r.sent for r in plain.requests()), request_size=4096
+        left, tmp_path, url, lambda: sum(r.sent for r in plain.requests()), SIZE, request_size=4096
     )
     with capsys.disabled():
         print(f"\n{cuts} power cuts, one in each flash operation")

@@ -4,38 +4,12 @@ import encfiles
 import images
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from kept import KEPT, steady
 
 
 @pytest.fixture(autouse=True)
 def large_image(www):
     (www / "app.bin").write_bytes(images.app_image(size=400_000, version="2.0.0", seed=3))
-
-
-def steady(url, lock, **options):
-    """50 sectors in the middle of an update; prints the bytes allocated."""
-    options.setdefault("resume", False)
-    given = "".join(f", {name}={value!r}" for name, value in options.items())
-    return f"""
-import gc, https_ota, micropython
-ota = https_ota.OTA({url!r}, cadata=open("ca.pem").read(){given})
-ota.begin()
-for _ in range(4):
-    ota.perform()
-gc.collect()
-gc.disable()
-before = gc.mem_alloc()
-if {lock}:
-    micropython.heap_lock()
-for _ in range(50):
-    ota.perform()
-if {lock}:
-    micropython.heap_unlock()
-print(gc.mem_alloc() - before)
-gc.enable()
-while ota.perform():
-    pass
-ota.finish()
-"""
 
 
 def test_plain_get_runs_with_the_heap_locked(board, nginx):
@@ -62,23 +36,6 @@ def opener(request, keys, www):
 def test_decryption_runs_with_the_heap_locked(board, nginx, opener, size):
     text = steady(nginx.url("app.bin"), True, request_size=size)
     assert board.run(text.replace("resume=False", f"resume=False, decrypt={opener}")) == "0\n"
-
-
-KEPT = """
-import gc, https_ota
-def kept():
-    ota = https_ota.OTA(open({path!r}, "rb"){options})
-    ota.begin()
-    for _ in range(4):
-        ota.perform()
-    gc.collect()
-    used = gc.mem_alloc()
-    ota.abort()
-    return used
-gc.collect()
-base = gc.mem_alloc()
-print(kept() - base)
-"""
 
 
 def test_decryption_keeps_at_most_6_kib_more(board, www, keys, opener):

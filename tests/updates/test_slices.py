@@ -15,7 +15,7 @@ from board import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from partitions import DATA, board_with_data, content
 
-from https_ota_tools import cli, sbv2
+from https_ota_tools import cli, packed, sbv2
 
 SLICES = mip_package.manifest()["SLICES"]
 CORE = mip_package.manifest("")["files"]
@@ -35,6 +35,7 @@ USES = {
     "history": "https_ota.last_result()\nassert u('{site}app.bin', cadata=ca, check=https_ota.newer_only)",
     "p384": "assert u('{site}p384.bin', cadata=ca, trusted_keys='{p384}')",
     "partitions": "assert u('{site}data.bin', cadata=ca, partition='storage', sha256='{data}')",
+    "pack": "assert u('{site}app.bin.gz', cadata=ca)",
     "pin": "assert u('{site}app.bin', pin='{pin}')",
     "repl": "https_ota.status()\nassert u('{site}app.bin', cadata=ca, progress=https_ota.bar)",
     "signed": "assert u('{site}rsa.bin', cadata=ca, trusted_keys='{rsa}')",
@@ -42,6 +43,7 @@ USES = {
 # Where there are better words than "ImportError: no module named ...".
 SAID = {
     "chip": "OTAError: CHIP_REVISION: ",  # what runs bounds the revisions
+    "pack": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
     "p384": "OTAError: KEY_TYPE: .* left out of this build",
 }
 START = "import https_ota\nca = open('ca.pem').read()\nu = https_ota.update\n"
@@ -68,6 +70,7 @@ def site(tmp_path_factory, root, keys):
     for name, data in {
         "app.bin": APP,
         "rev.bin": images.app_image(version="2.0.0", min_rev=3),
+        "app.bin.gz": packed.pack(APP),
         "app.enc": encfiles.write(APP, public),
         "data.bin": DATA,
         **{f"{kind}.bin": sbv2.sign(APP, [key]) for kind, key in private.items()},

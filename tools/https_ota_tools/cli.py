@@ -19,6 +19,7 @@ from https_ota_tools import (
     keygen,
     manifest,
     mkflash,
+    pack,
     probe,
     push,
     serve,
@@ -48,7 +49,7 @@ _OF_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 
 COMMANDS: tuple[Command, ...] = (
     *(mkflash, inspect, slots),
-    *(keygen, sign, encrypt, decrypt, verify),
+    *(keygen, sign, pack, encrypt, decrypt, verify),
     *(manifest, probe, ca),
     *(push, status, serve),
 )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from https_ota_tools import encimg, files, image, keys
+from https_ota_tools import encimg, files, image, keys, packed
 from https_ota_tools.errors import ToolError
 
 NAME = "encrypt"
@@ -25,7 +25,7 @@ def encrypt(path: Path, key_path: Path, output: Path, force: bool = False) -> st
         raise ToolError(f"{key_path}: {e}") from e
     data = files.read(path)
     if not force:
-        image.load_app(data)
+        image.load_app(packed.content(data))
     files.write(output, encimg.encrypt(data, key))
     return scheme
 
@@ -33,7 +33,10 @@ def encrypt(path: Path, key_path: Path, output: Path, force: bool = False) -> st
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "app", type=Path, metavar="APP.bin", help="application image, signed if it is to be signed"
+        "app",
+        type=Path,
+        metavar="APP.bin",
+        help="application image, signed and packed first if it is to be that",
     )
     parser.add_argument(
         "--key", type=Path, required=True, metavar="PUBLIC.pem", help="the device's public key"

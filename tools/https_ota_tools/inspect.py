@@ -1,6 +1,7 @@
 """`inspect`: what is in an application image, and whether the chip would take it.
 
-Signatures are judged by the keys in them, encrypted images by their header: whose they are, `verify` says.
+Signatures are judged by the keys in them, encrypted images by their header: whose they are, `verify` says. A compressed
+one is unpacked.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from https_ota_tools import encimg, files, image, output, sbv2
+from https_ota_tools import encimg, files, image, output, packed, sbv2
 from https_ota_tools.errors import BAD, DONE, IMPOSSIBLE, ToolError
 
 NAME = "inspect"
@@ -18,19 +19,24 @@ HELP = "show and check an application image"
 
 
 def inspect(path: Path) -> image.Report:
-    """Check a file ("-": the standard input) as an application image, or an encrypted one.
+    """Check a file ("-": the standard input) as an application image, an encrypted or a compressed one.
 
     Raises ToolError if it can't be read.
     """
     data = files.read_input(path)
     if encimg.is_encrypted(data):
         return image.Report(len(data), None, encimg.checks(data))
+    content, checks = packed.open_checked(data)
+    if content is None:
+        return image.Report(len(data), None, checks)
+    data = content
     report = image.examine(data)
+    checks += report.checks
     if report.image is None:
-        return report
+        return image.Report(len(data), None, checks)
     found = sbv2.blocks(data, report.image.length)
     size = sbv2.start(report.image.length) + sbv2.SECTOR - report.image.length if found else 0
-    checks = [*report.checks, *sbv2.checks(found)]
+    checks += sbv2.checks(found)
     return image.Report(len(data), report.image, checks, signature_bytes=size)
 
 
@@ -101,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="application image, plain or encrypted; - for the standard input",
+        help="application image, plain, compressed or encrypted; - for the standard input",
     )
 
 

@@ -30,6 +30,7 @@ from https_ota_tools import (
     link,
     output,
     package,
+    packed,
     sbv2,
     serve,
     status,
@@ -173,7 +174,7 @@ def check(data: bytes, board: status.Status) -> image.Image:
 
 
 def push(data: bytes, board: link.Link, options: Options, console: Console) -> bool:
-    """Upgrade a board. Returns True when the new firmware runs and nothing speaks against it.
+    """Upgrade a board, with an image that may be compressed. Returns True when the new firmware runs and nothing speaks against it.
 
     Raises ToolError when it can't be done; the running firmware still boots then.
     """
@@ -217,19 +218,23 @@ def _put(
 ) -> tuple[status.Status | None, str]:
     """Let a board install an image. Returns what the board was before, None when it runs the image already, and the image's name."""
     found = status.read(board)
-    parsed = check(data, found)
+    content = packed.content(data)
+    parsed = check(content, found)
     assert found.target
     version = f"{parsed.desc.project_name} {parsed.desc.version}" if parsed.desc else "the image"
     console.print(f"board: {found.machine}, runs {found.running.name} from {_where(found)}")
-    console.print(f"image: {version}, {len(data)} bytes, for {found.target.partition.name}")
-    _have_package(board, found, data, options, console)
-    _compare_keys(board, data, parsed, console)
+    sent = f" ({len(data)} to send)" if data != content else ""
+    console.print(
+        f"image: {version}, {len(content)} bytes{sent}, for {found.target.partition.name}"
+    )
+    _have_package(board, found, content, options, console)
+    _compare_keys(board, content, parsed, console)
     address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
         console.print("the board is not connected to Wi-Fi: over the cable")
     board.settled = False  # from here on, a reset may start another firmware
-    sent = _send(board, data, address, found, options, console)
-    return (found if sent else None), version
+    done = _send(board, data, content, address, found, options, console)
+    return (found if done else None), version
 
 
 def _undecided(version: str, port: str) -> str:
@@ -430,6 +435,7 @@ def find_address(board: link.Link, found: status.Status, options: Options) -> st
 def _send(
     board: link.Link,
     data: bytes,
+    content: bytes,
     address: str | None,
     found: status.Status,
     options: Options,
@@ -452,13 +458,13 @@ def _send(
             given += ", retry_failed=True"
         code = _UPDATE.format(
             source=source,
-            sha256=hashlib.sha256(data).hexdigest(),
-            size=len(data),
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
             options=given.lstrip(", "),
         )
         how = "over the cable" if address is None else f"over Wi-Fi to {address}"
         try:
-            return _watch(board, code, data, how, console)
+            return _watch(board, code, data, len(content), how, console)
         except (link.BoardError, RefusedError) as e:
             if server is None or asked or server.connected:
                 raise
@@ -468,7 +474,9 @@ def _send(
             ) from e
 
 
-def _watch(board: link.Link, code: str, data: bytes, how: str, console: Console) -> bool:
+def _watch(
+    board: link.Link, code: str, data: bytes, size: int, how: str, console: Console
+) -> bool:
     said: list[str] = []
     columns = (
         TextColumn("{task.description}"),
@@ -478,7 +486,7 @@ def _watch(board: link.Link, code: str, data: bytes, how: str, console: Console)
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(how, total=len(data))
+        task = progress.add_task(how, total=size)
 
         def on_answer(text: str) -> None:
             if text[:1].isdigit():
@@ -535,7 +543,12 @@ def _served(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="application image to install")
+    parser.add_argument(
+        "image",
+        type=Path,
+        metavar="IMAGE",
+        help="application image to install, plain or compressed",
+    )
     link.add_arguments(parser)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
@@ -591,7 +604,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do the command: 0 when the new firmware runs, 1 when it was taken back."""
     data = files.read(args.image)
-    image.load_app(data)  # an unfit file is told before a board is disturbed
+    image.load_app(packed.content(data))  # an unfit file is told before a board is disturbed
     if args.self_test:
         files.read_text(args.self_test, "a script")
     if args.ssid and args.usb:

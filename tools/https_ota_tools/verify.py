@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from https_ota_tools import encimg, files, image, keys, output, sbv2
+from https_ota_tools import encimg, files, image, keys, output, packed, sbv2
 from https_ota_tools.errors import ToolError
 
 NAME = "verify"
@@ -41,6 +41,11 @@ def verify(
         detail = "it is encrypted: expected a plain image, as there is no --decrypt-key"
         bad = image.Check("encryption", image.Verdict.INVALID, detail)
         return image.Report(len(data), None, [bad])
+    content, found_in = packed.open_checked(data)
+    checks += found_in
+    if content is None:
+        return image.Report(len(data), None, checks)
+    data = content
     report = image.examine(data)
     checks += report.checks
     if report.image:

@@ -3,9 +3,9 @@
 # Records in NVS, one of each kind for each partition (X, see nvs.key()). They are hints: what they say is checked
 # against the flash before it is relied on, and without them an update starts at its beginning.
 #
-#   "partX": version, length of the validator, 0, 0; total, bytes done (u32, little-endian); two sums over these bytes
-#            (hot.sums); 8 bytes of the URL's SHA-256; the image's first 32 bytes, which the flash does not hold yet
-#            (slot.py); validator
+#   "partX": version, lengths of the validator and of the mark, 0; total, bytes done (u32, little-endian); two sums over
+#            these bytes (hot.sums); 8 bytes of the URL's SHA-256; the image's first 32 bytes, which the flash does not hold
+#            yet (slot.py); validator; of a compressed file its `mark` (pack/inflate.py)
 #   "headX": 8 bytes of the validator's SHA-256, then the header of an encrypted file; written before "partX"
 #   "doneX": version, length of the validator, 0, 0; size, bytes of the image before its own SHA-256; length of the
 #            file; 8 bytes of app_elf_sha256; the same of the URL; 64 bytes of SplitHash; validator
@@ -51,7 +51,8 @@ class Resume:
 
     file   what names it, see net.url.identity()
     key    of the partition, see nvs.key()
-    `sums` are the running sums of the update under way. Of one that was broken off `total` and `validator` tell the file.
+    `sums` are the running sums of the update under way. Of one that was broken off `total` and `validator` tell the file,
+    `mark` where in a compressed one it goes on (None: it is none), `at` how many of its bytes come before that.
     """
 
     def __init__(self, file, key):
@@ -62,8 +63,8 @@ class Resume:
         self._view = None
         self._header = None
         self.sums = memoryview(buf)[12:20]
-        self.total = self.validator = self.held_back = self.info = self.checker = None
-        self.done_bytes = 0
+        self.total = self.validator = self.held_back = self.info = self.checker = self.mark = None
+        self.done_bytes = self.at = 0
 
     def replay(self, region, buf, view, crypt, size, whole, verify_spi_mode):
         """Take up what an earlier session wrote, after a look at the flash: a generator that returns the bytes that are there.
@@ -85,7 +86,11 @@ class Resume:
                     return 0
                 crypt.resume(header)
                 total = crypt.size_of(total)
-            if size and size != total:
+            self.at = done
+            if self.mark:
+                total, self.at = unpack_from("<II", self.mark, 1)
+                total = total or size
+            if not self.at or (size and size != total):
                 return 0
             checker = region.checker(total, whole)
             self.start_sums()
@@ -116,11 +121,13 @@ class Resume:
         """Read the record of an update that was broken off; return the bytes it says are done, 0 without one."""
         buf = self._buf
         n = nvs.get(self._part, buf)
-        if n < _PART or buf[0] != _VERSION or buf[20:28] != self._url or n != _PART + buf[1]:
+        end = _PART + buf[1]
+        if n < _PART or buf[0] != _VERSION or buf[20:28] != self._url or n != end + buf[2]:
             return 0
         self.total, self.done_bytes = unpack_from("<II", buf, 4)
         self.held_back = bytes(buf[_HEAD_AT:_PART])
-        self.validator = bytes(buf[_PART:n])
+        self.validator = bytes(buf[_PART:end])
+        self.mark = bytes(buf[end:n])
         return self.done_bytes
 
     def find(self, region):
@@ -142,22 +149,24 @@ class Resume:
         n = nvs.get("head" + self._key, buf)
         return bytes(buf[8:n]) if n > 8 and buf[:8] == _short(self.validator) else None
 
-    def bind(self, total, validator, header):
-        """Begin to keep a record of a file; without a validator there is none to keep.
+    def bind(self, total, stream, header):
+        """Begin to keep a record of a file that comes as `stream`; without a validator there is none to keep.
 
         `header` is that of an encrypted file, else None.
         """
         self._view = None
+        validator = stream.validator
         if header is not None and len(header) > _MAX_HEADER - 8:
             return
         if total is None or validator is None or len(validator) > _MAX_VALIDATOR:
             return
+        self._mark = mark = getattr(stream, "mark", b"")
         n = _PART + len(validator)
         buf = self._buf
-        pack_into("<BBBBII", buf, 0, _VERSION, len(validator), 0, 0, total, 0)
+        pack_into("<BBBBII", buf, 0, _VERSION, len(validator), len(mark), 0, total, 0)
         buf[20:28] = self._url
         buf[_PART:n] = validator
-        self._view = memoryview(buf)[:n]
+        self._view = memoryview(buf)[: n + len(mark)]
         self._header = None if header is None else _short(validator) + header
 
     def start_sums(self):
@@ -171,6 +180,8 @@ class Resume:
             self._header = None
         if self._view is not None:
             pack_into("<I", self._buf, 8, done)
+            n = len(self._mark)
+            copy_xor(self._view, len(self._view) - n, self._mark, 0, n, 0)
             if held_back is not None:
                 copy_xor(self._buf, _HEAD_AT, held_back, 0, _PART - _HEAD_AT, 0)
             self._put(self._part, self._view)
