@@ -37,8 +37,8 @@ ROOM = dict.fromkeys(("local", "padding", "session"), "ota")
 ASKED = {
     "ota.OTA.__init__": {"trust.decrypt", "trust.signature"},
     "ota.OTA.claim": {"flash.data"},
-    "net.download.Download.__init__": {"net.auth", "net.pin"},
-    "net.download.Download._open": {"net.pin"},
+    "net.exchange.Exchange.__init__": {"net.auth", "net.pin"},
+    "net.exchange.Exchange._send": {"net.pin"},
 }
 
 # Not ours: MicroPython's asyncio offers no other way to wait for a stream.
@@ -52,9 +52,6 @@ STILL: dict[str, dict[str, str]] = {
     },
     "core": {
         "session": "flash.words",
-    },
-    "length": {
-        "net.download": "long",
     },
 }
 

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "https_ota"
 MANUAL = (ROOT / "lib" / "README.md").read_text()
+# Whose keyword arguments are the options, in the order in which help() tells them.
+CLASSES = (("ota.py", "OTA"), ("net/exchange.py", "Exchange"), ("net/download.py", "Download"))
 MODULES = sorted(str(path.relative_to(LIB)) for path in LIB.rglob("*.py"))
 
 
@@ -69,7 +71,7 @@ def test_option_table_is_the_signature():
         for name in names.replace("`", "").split(", "):
             documented[name] = default
     real = {}
-    for module, cls in (("ota.py", "OTA"), ("net/download.py", "Download")):
+    for module, cls in CLASSES:
         arguments = init_arguments(module, cls)
         for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
             real[arg.arg] = ast.unparse(default)
@@ -143,7 +145,7 @@ def test_help_names_the_options_of_the_signatures():
     values = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
     named = ast.literal_eval(values["_OPTIONS"]).split()
     real = []
-    for module, cls in (("ota.py", "OTA"), ("net/download.py", "Download")):
+    for module, cls in CLASSES:
         real += [arg.arg for arg in init_arguments(module, cls).kwonlyargs]
     assert named == real
 

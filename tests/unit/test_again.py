@@ -260,11 +260,11 @@ def test_silence_is_counted_from_what_came_last():
         def readinto(self, buf, n=None):
             return None
 
-    conn._sock = Pieces()
+    conn.sock = Pieces()
     for _ in range(5):
         assert conn.response() is None
         stream, to_write, ms = conn.waits_for()
-        assert stream is conn._sock and not to_write and 4000 <= ms <= 5000
+        assert stream is conn.sock and not to_write and 4000 <= ms <= 5000
         net.clock.ms += 4000  # whoever awaits does so elsewhere; ipoll() finds something then
     net.silent = True
     assert conn.response() is None

@@ -796,7 +796,7 @@ def test_trust_is_given_once():
     source = Download("https://host/x", cadata="CA")
     fetch(source)
     assert net.names == ["host", "cdn"]
-    assert source._trust is None  # parsed: it need not stay in memory
+    assert source.cadata is None  # parsed: it need not stay in memory
 
 
 def test_no_verification_must_be_said():
@@ -810,7 +810,7 @@ def test_no_verification_must_be_said():
 
 
 def test_request_size_follows_the_tls_buffer():
-    import https_ota.net.download as module
+    import https_ota.net.ranges as module
 
     own = module.tls_buffer
     try:
@@ -1272,7 +1272,7 @@ def test_steady_state_allocates_nothing():
 
     class Source:  # a socket as the firmware's C has it: reads and writes without allocating
         def __init__(self):
-            self.at = source._conn._sock.at
+            self.at = source._conn.sock.at
 
         def write(self, buf, off=None, n=None):
             return off if n is None else n
@@ -1288,8 +1288,8 @@ def test_steady_state_allocates_nothing():
             self.at = at
             return n
 
-    assert len(net.sent) == 1 and source._conn._at == source._conn._end
-    source._conn._sock = Source()
+    assert len(net.sent) == 1 and source._conn.at == source._conn._filled
+    source._conn.sock = Source()
     buf = bytearray(256)
     micropython.heap_lock()
     try:

@@ -269,7 +269,7 @@ def test_odd_heads_that_come_byte_by_byte():
             stream += one
             expected.append((status, keep))
         conn = connection(stream)
-        conn._sock = Dripping(conn._sock)
+        conn.sock = Dripping(conn.sock)
         buf = bytearray(33)
         for status, keep in expected:
             assert patiently(conn, conn.response) == status

@@ -5,7 +5,8 @@ from errno import ETIMEDOUT
 from fakenet import Net, fails, patiently, raises, use
 from https_ota import OTAError
 from https_ota.net.http import Connection
-from https_ota.net.url import join_url, parse_url
+from https_ota.net.redirect import join_url
+from https_ota.net.url import parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -313,13 +314,13 @@ def test_line_without_colon_is_passed_over_unless_it_frames():
     conn.response()
     assert body(conn) == b"a" and conn.ready()
     for line in (b"Content-Length 1", b"transfer-encoding chunked"):
-        assert "expected 'name: value'" in refused(OK + line + b"\r\n\r\na")
+        assert line.decode() in refused(OK + line + b"\r\n\r\na")
 
 
 def test_bad_lengths_are_errors():
     for value in (b"x", b"", b"-1", b"1x", b"1,2", b"1,", b"99999999999999999999"):
         refused(OK + b"Content-Length: " + value + b"\r\n\r\n")
-    assert "one Content-Length" in refused(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na")
+    assert "content-length: 2" in refused(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\na")
 
 
 def test_location_up_to_2_kib_is_kept_whole():
@@ -444,7 +445,11 @@ def test_reading_allocates_nothing():
             self.at = at
             return n
 
-    conn._sock = Source()
+    conn.sock = Source()
+    conn.response()
+    assert body(conn) == bytes(600)
+    # The second like the first.
+    conn.sock = Source()
     micropython.heap_lock()
     try:
         status = conn.response()
@@ -666,7 +671,7 @@ def test_network_that_says_nothing_is_a_timeout():
     conn.open()
     conn.send(b"GET", 3)
     conn.response()
-    conn._sock = Silent()
+    conn.sock = Silent()
     net.silent = True
     for call in (lambda: conn.readinto(bytearray(3)), conn.response, lambda: conn.send(b"GET", 3)):
         before = net.clock.ms
@@ -695,7 +700,7 @@ def test_what_came_before_an_error_counts():
     for n in (1, 17, len(head) - 1, len(head), len(head) + 1, len(head) + 50):
         for rest in (bytes(range(1, 101)), bytes(100)):
             conn = answer(b"")
-            conn._sock = Broken((head + rest)[:n])
+            conn.sock = Broken((head + rest)[:n])
             if n < len(head):
                 assert raises(OSError, conn.response).errno == 104
                 continue
@@ -731,7 +736,7 @@ def test_old_bytes_are_never_taken_for_what_came():
     long = OK + b"".join(b"X%d: %s\r\n" % (i, b"y" * 40) for i in range(12))
     for n in range(len(long) - 60, len(long)):
         conn = answer(b"")
-        conn._sock = Pieces(long[:n], 100)
+        conn.sock = Pieces(long[:n], 100)
         assert raises(OSError, conn.response).errno == 104
 
 
@@ -770,7 +775,7 @@ def test_request_is_sent_in_as_many_writes_as_it_takes():
             return n
 
     conn = answer(b"")
-    conn._sock = Narrow()
+    conn.sock = Narrow()
     conn.send(bytearray(b"GET / rest"), 5)
     assert Narrow.got == b"GET /"
 

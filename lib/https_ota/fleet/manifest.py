@@ -24,7 +24,8 @@ from micropython import const
 
 from ..der import digest32
 from ..errors import OTAError, as_text
-from ..net.url import join_url, parse_url
+from ..net.redirect import join_url
+from ..net.url import parse_url
 from ..flash.image import chip_name
 from ..boot.version import version_key
 

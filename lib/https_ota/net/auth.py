@@ -5,7 +5,7 @@ from binascii import hexlify
 from random import getrandbits
 
 from ..errors import OTAError
-from .request import check_auth, clean
+from .secrets import check_auth, clean
 
 _MOST = 3  # challenges in a row; a nonce may have become old meanwhile
 
@@ -56,18 +56,13 @@ class Digest:
         self._challenge = fields
         self._count = 0
 
-    @property
-    def ready(self):
-        """Whether a challenge was taken."""
-        return self._challenge is not None
-
-    def accepted(self):
-        """The server took the last answer."""
-        self._tries = 0
-
     def header(self, target):
-        """The value of Authorization for a GET of this request target."""
+        """The value of Authorization for a GET of this request target, None before there was a challenge."""
         fields = self._challenge
+        if fields is None:
+            return None
+        if self._count:
+            self._tries = 0  # it took the last one
         realm, nonce = fields.get("realm", ""), fields["nonce"]
         self._count += 1
         count = "%08x" % self._count

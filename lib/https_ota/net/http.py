@@ -42,21 +42,19 @@ class Connection(Response):
         self._peer = host, port, context
         self._timeout_ms = max(1, int(timeout_s * 1000))
         self.answered = False  # there is a TCP connection, or was
-        self._addresses = None  # of the host that were not tried
-        self._raw = None  # the TCP socket
-        self._sock = None  # the stream, once TCP is connected
-        self._poller = poll()
-        self._to_write = True
+        self.opened = False  # for its owner, to be set once open() and what comes with it is done
         self.waiting = False  # for the network, since
         self._since = 0
-        self.opened = False  # for its owner, to be set once open() and what comes with it is done
-        self._buf = bytearray(_SIZE)
-        self._at = self._end = 0  # what of it has come, and was not used
-        self._scan = 0  # where to look for the end of the line at _at
-        self._next = 0  # behind that
-        self._cut = False  # the line was longer than the buffer
-        self._dirty = 0  # from _end up to here there are old bytes, not zeros
-        self._used = 0  # bytes of the head, or of a line between chunks, so far
+        self._addresses = None  # of the host that were not tried
+        self._raw = None  # the TCP socket
+        self.sock = None  # the stream, once TCP is connected
+        self.buf = bytearray(_SIZE)
+        self.at = self._filled = (
+            0  # what of it has come, and was not used; behind that it holds zeros
+        )
+        self._next = 0  # behind the line at `at`
+        self.cut = False
+        self.used = 0
         self._error = None  # that came behind what is in the buffer
         self._sent = 0  # bytes of the request so far
 
@@ -68,7 +66,7 @@ class Connection(Response):
         try:
             if self._addresses is None:
                 self._addresses = socket.getaddrinfo(*self._peer[:2], 0, socket.SOCK_STREAM)
-            while self._sock is None:
+            while self.sock is None:
                 address = self._addresses[0]
                 try:
                     if not self._connect(address):
@@ -77,8 +75,8 @@ class Connection(Response):
                     if len(self._addresses) == 1:
                         raise
                     self._addresses.pop(0)
-                    self._hang_up()
-            return self._sock is self._raw or self._handshake()
+                    self.close()
+            return self.sock is self._raw or self._handshake()
         except (OSError, ValueError) as e:
             self.close()
             from .words import connect_error
@@ -92,6 +90,7 @@ class Connection(Response):
         if self._raw is None:
             self._raw = socket.socket(*address[:3])
             self._raw.setblocking(False)
+            self._poller = poll()
             self._poller.register(self._raw, POLLOUT | POLLHUP)
             self._to_write = True
             try:
@@ -110,59 +109,41 @@ class Connection(Response):
         self.answered = True
         host, _, context = self._peer
         if context is None:
-            self._sock = self._raw
+            self.sock = self._raw
         else:
             gc.collect()  # a handshake wants large blocks
-            self._sock = context.wrap_socket(
+            self.sock = context.wrap_socket(
                 self._raw, server_hostname=host, do_handshake_on_connect=False
             )
         return True
 
     def _handshake(self):
-        while self._sock.getpeercert(True) is None:
+        if self.sock.getpeercert(True) is None:
             # Reading drives it. There is nothing to be read before the first request.
-            got = self._read(self._buf, 1)
-            if got is not None:
-                raise OSError(ETIMEDOUT if got else _CONN_EOF)
-            if self._sock.getpeercert(True) is None:
+            if self._read(self.buf, 1) is not None:
+                raise OSError(_CONN_EOF)
+            if self.sock.getpeercert(True) is None:
                 return None
         self.waiting = False
         return True
 
     def close(self):
         """Close the socket; harmless when it is closed."""
-        self.keep = False
-        self.left = self._chunk = 0
-        self._hang_up()
-
-    def _hang_up(self):
-        sock, self._sock = self._sock, None
-        raw, self._raw = self._raw, None
-        self.waiting = False
-        if raw is not None:
-            self._poller.unregister(raw)
-        for s in (sock, raw):
-            if s is not None:
-                try:
-                    s.close()
-                except OSError:
-                    pass  # the peer is gone: nothing is lost
-
-    def certificate(self):
-        """The server's certificate, DER."""
-        return self._sock.getpeercert(True)
+        sock = self.sock or self._raw
+        self.sock = self._raw = None
+        self.keep = self.waiting = False
+        self.left = self.chunk = 0
+        if sock is not None:
+            try:
+                sock.close()
+            except OSError:
+                pass  # the peer is gone: nothing is lost
 
     def send(self, request, n):
         """Send request[:n]; response() and readinto() then read the answer."""
         self.keep = False
-        self._used = 0
         while self._sent < n:
-            sent = self._sent
-            m = (
-                self._sock.write(request, n)
-                if sent == 0
-                else self._sock.write(request, sent, n - sent)
-            )
+            m = self.sock.write(request, self._sent, n - self._sent)
             if not m:
                 return self._wait(True)
             self._sent += m
@@ -173,7 +154,7 @@ class Connection(Response):
     def _read(self, buf, n):
         if self.waiting:
             self._look(0)
-        n = self._sock.readinto(buf, n)
+        n = self.sock.readinto(buf, n)
         if n is None:
             return self._wait(False)
         self.waiting = False
@@ -201,7 +182,7 @@ class Connection(Response):
 
     def waits_for(self):
         """After None: (stream, True when it waits to write, milliseconds it may wait at most)."""
-        return self._sock or self._raw, self._to_write, max(0, self._left_ms())
+        return self.sock or self._raw, self._to_write, max(0, self._left_ms())
 
     def wait(self):
         """Block until what came to None may be tried again, but not for long."""
@@ -209,104 +190,104 @@ class Connection(Response):
 
     # -- the buffer -------------------------------------------------------------------------------
 
+    def _held(self, buf, n):
+        """Up to n bytes into buf: what has come already, else what comes."""
+        held = self._filled - self.at
+        if not held:
+            if self._error:
+                raise self._error
+            return self._read(buf, n)
+        if held < n:
+            n = held
+        copy_xor(buf, 0, self.buf, self.at, n, 0)
+        self.at += n
+        return n
+
     def _fill(self):
         """Read more into the buffer: True, or None when nothing has come."""
-        if self._used > _MAX_HEAD:
+        if self.used > _MAX_HEAD:
             raise OTAError(OTAError.HTTP_PROTOCOL, "expected a head of up to %d bytes" % _MAX_HEAD)
         if self._error:
             raise self._error
-        buf = self._buf
-        end = self._end
-        if self._at == end:
-            end = self._at = self._end = self._scan = self._dirty = 0
-            if len(buf) > _SIZE:
-                self._buf = buf = bytearray(_SIZE)
+        if self.at == self._filled:
+            self.at = self._filled = 0
+            if len(self.buf) > _SIZE:
+                self.buf = bytearray(_SIZE)
             # Zeros, as a read that ends in an error does not tell how much came before it.
-            pack_into(_ZEROS, buf, 0, b"")
-        elif end == len(buf):
-            end = self._make_room()
-            buf = self._buf
+            pack_into(_ZEROS, self.buf, 0, b"")
+        elif self._filled == len(self.buf):
+            self._make_room()
+        buf, end = self.buf, self._filled
         try:
-            if end:
-                n = self._read(memoryview(buf)[end:], len(buf) - end)
-            else:
-                n = self._read(buf, _SIZE)
+            n = self._read(memoryview(buf)[end:] if end else buf, len(buf) - end)
         except OSError as e:
             n = len(buf)
-            known = max(end, self._dirty)
-            while n > known and not buf[n - 1]:
+            while n > end and not buf[n - 1]:
                 n -= 1
-            if n == known:
-                raise
             n -= end
+            if not n:
+                raise
             self._error = e
         if n is None:
             return None
         if not n:
             raise OTAError(
-                OTAError.DISCONNECTED,
-                "the server closed the connection before its answer was complete",
+                OTAError.DISCONNECTED, "the server closed the connection within its answer"
             )
-        self._end = end + n
+        self._filled = end + n
         return True
 
     def _make_room(self):
-        """The buffer is full: return where there is room in it."""
-        buf = self._buf
-        at, end = self._at, self._end
-        n = end - at
+        # The buffer is full, and there is no line end in it.
+        buf, at = self.buf, self.at
+        n = self._filled - at
         if at:
             copy_xor(buf, 0, buf, at, n, 0)
-            self._at = 0
-            self._dirty = end
+            for i in range(n, len(buf)):
+                buf[i] = 0
         else:
             size = _SIZE
             # In redirects and challenges all of a header counts.
             name = bytes(buf[:16]).lower()
-            if end == _SIZE and name.startswith((b"location", b"www-authenticate")):
+            if n == _SIZE and name.startswith((b"location", b"www-authenticate")):
                 size = _MAX_LOCATION + _SIZE
             else:
-                self._cut = True
-                self._used += end - _CUT
-                if buf[end - 1] == 10:
+                self.cut = True
+                self.used += n - _CUT
+                if buf[n - 1] == 10:
                     buf[_CUT - 1] = 10
                 n = _CUT
-            self._buf = bytearray(size)
-            self._buf[:n] = buf[:n]
-        self._scan = n - 1
-        self._end = n
-        return n
+            self.buf = bytearray(size)
+            self.buf[:n] = buf[:n]
+        self.at = 0
+        self._filled = n
 
-    def _line(self, folds=False):
-        """Where the line at _at ends, without its line end; None: it has not come yet. `_next` is behind that.
+    def line(self, folds=False):
+        """Where the line at `at` ends, without its line end; None: it has not come yet.
 
         With `folds`, one that goes on in the next, which then begins with a space, is one line (RFC 9112, section 5.2).
         """
         while True:
-            buf = self._buf
-            at = self._at
-            i = buf.find(b"\n", self._scan, self._end)
+            buf, at = self.buf, self.at
+            i = buf.find(b"\n", at, self._filled)
             if i >= 0:
                 end = i - 1 if i > at and buf[i - 1] == 13 else i
                 if not folds or end == at:
                     break
-                self._scan = i
-                if i + 1 < self._end:
+                if i + 1 < self._filled:
                     if buf[i + 1] not in b" \t":
                         break
                     buf[end] = buf[i] = 32
                     continue
-            else:
-                self._scan = self._end
             if not self._fill():
                 return None
         self._next = i + 1
         return end
 
-    def _take(self):
+    def take(self):
         """The line has been used."""
-        self._used += self._next - self._at
-        self._at = self._scan = self._next
-        self._cut = False
-        if self._used > _MAX_HEAD:
+        self.used += self._next - self.at
+        self.at = self._next
+        self.cut = False
+        if self.used > _MAX_HEAD:
             self._fill()  # says so

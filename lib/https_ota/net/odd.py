@@ -1,11 +1,14 @@
-# Values of headers that are seldom sent, or never as they should be, and signatures in URLs. Loaded only when one comes.
+# What is seldom: headers of errors and redirects, odd ones, bad URLs, signatures in URLs. Loaded only when one comes.
 
 import time
 
 from micropython import const
 
-from ..errors import OTAError
+from ..errors import OTAError, as_text
 
+# No certificate in use today was signed before; a clock that says so was never set (the ESP32 starts in 2000).
+OLDEST_YEAR = 2024
+REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_LOCATION = const(2048)
 _MONTHS = b"janfebmaraprmayjunjulaugsepoctnovdec"
 _LONGEST = 10000000  # four months: nobody means more
@@ -51,28 +54,67 @@ def without_signature(url):
     return path + "?" + "&".join(kept) if kept else path
 
 
-def note(response, name, value, cut):
-    """Take what is of use from a header of a response other than 2xx."""
-    if name == b"retry-after":
-        response.after = value
-    elif name == b"date":
-        response.date = value
+def bad_url(url, host, digits):
+    """What is wrong with a URL, of whose host, and digits of a port, url.parse_url() makes nothing."""
+    plain = url.split("?", 1)[0]
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("https", "http") or not rest:
+        # Without what may be a secret: a password, or a query with a token.
+        return "expected https://host/path, got %r" % plain.rpartition("@")[2]
+    for c in url:
+        if not "!" <= c <= "~":
+            return "%r must be percent-encoded" % c
+    if "@" in host + digits:
+        return "name and password go into auth=(name, password)"
+    if not host:
+        return "no host in %r" % plain
+    if "%" in host and ":" not in host:
+        return "%r is no host; beyond ASCII it is xn--..." % host
+    return "%r is no port" % digits
+
+
+def note(response, name, value, end):
+    """Take what is of use from a header that is seldom, in the line up to `end`; no name: it has no colon."""
+    status = response.status
+    if name == b"transfer-encoding":
+        value = value.lower()
+        if value == b"chunked" and not response.cut:
+            response.chunk = 1
+        elif value != b"identity":
+            response.refuse(end)
+    elif name == b"content-encoding":
+        # The page of an error may be compressed: all that counts is its status.
+        if status < 300 and (response.cut or changes(value)):
+            raise OTAError(
+                OTAError.HTTP_PROTOCOL,
+                "expected no Content-Encoding, got %r" % as_text(value, min(len(value), 60)),
+            )
     elif name == b"location":
-        if response.status >= 400:
+        if status not in REDIRECTS:
             return
         # Only a redirect fails without it.
-        if cut or len(value) > _MAX_LOCATION:
+        if response.cut or len(value) > _MAX_LOCATION:
             raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
         try:
             response.location = value.decode()
         except UnicodeError:
             raise OTAError(OTAError.REDIRECT, "Location is not text")
-    elif name == b"www-authenticate":
+    elif not name:
+        # Most clients pass over a line that is no header.
+        if value.lower().startswith((b"content-length", b"transfer-enc")):
+            response.refuse(end)
+    elif status >= 400:
+        if name == b"retry-after":
+            response.after = value
+        elif name == b"date":
+            response.date = value
         # Several may be offered: Digest, else the last.
-        if response.challenge is None or value[:7].lower() == b"digest ":
+        elif name == b"www-authenticate" and (
+            response.challenge is None or value[:7].lower() == b"digest "
+        ):
             response.challenge = value
-    if response.after is not None:
-        response.retry_after = seconds(response.after, response.date)
+        if response.after is not None:
+            response.retry_after = seconds(response.after, response.date)
 
 
 def changes(value):
@@ -106,10 +148,8 @@ def seconds(after, date):
 
 
 def _now():
-    from .words import clock_error
-
     now = time.gmtime()
-    return 0 if clock_error("") else _count(now[0], now[1], now[2], now[3:6])
+    return _count(now[0], now[1], now[2], now[3:6]) if now[0] >= OLDEST_YEAR else 0
 
 
 def _moment(value):

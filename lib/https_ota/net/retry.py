@@ -2,6 +2,7 @@
 
 import gc
 import time
+from errno import ETIMEDOUT
 from random import getrandbits
 
 from micropython import const
@@ -25,12 +26,12 @@ _EXPIRED = (400, 401, 403, 404, 410)
 _PASSING_CODES = (OTAError.MEMORY, OTAError.CERT_CA, OTAError.TLS_BUFFER)
 
 
-class _Retry:
-    """Failures since the last progress."""
+class _Failures:
+    """Those since the last progress."""
 
     def __init__(self):
         self.position = -1
-        self.failures = 0
+        self.count = 0
         self.renewed = -1  # where the first URL was last asked for a fresh link
 
 
@@ -39,88 +40,102 @@ def recover(download, e):
     d = download
     renewed = False
     d.drop()
-    if d.deadline_s:
-        d.check_deadline()
     if isinstance(e, OSError):
         if e.args and e.args[0] in TOO_BIG and not _fits(d):
             _ask_for_less(d)
             return
-        if not d.reached and not _bad_moment(d, e):
-            if d.url != d.first_url and len(e.args) > 1:
-                e = OSError(e.args[0], "%s (a redirect led there)" % e.args[1])
-            raise e
+        # From a server that was once reached a failure may pass.
+        if d.origin[:3] not in d.verified and not (d.verified and d.position):
+            if not _bad_moment(d, e):
+                if d.url != d.first[0] and len(e.args) > 1:
+                    e = OSError(e.args[0], "%s (a redirect led there)" % e.args[1])
+                raise e
     elif e.code == OTAError.HTTP_STATUS:
         if d.status in _EXPIRED:
             # Once: a link that does not work when it is fresh never will.
-            if (d.retry and d.retry.renewed == d.position) or not d.back_to_start():
+            if d.url == d.first[0] or (d.failures and d.failures.renewed == d.position):
                 raise e
+            d.go(*d.first)
             renewed = True
         elif d.status in _NEVER or (d.status < 500 and d.status not in _PASSING):
             raise e
-    elif e.code in _PASSING_CODES and d.verified == d.origin[:3]:
+    elif e.code in _PASSING_CODES and d.origin[:3] in d.verified:
         gc.collect()
     elif e.code == OTAError.CERT_CA and d.cadata is not None:
         raise untrusted(e, d.cadata)
     elif e.code != OTAError.DISCONNECTED:
         raise e  # CHANGED among them
-    if d.retry is None:
-        d.retry = _Retry()
-    retry = d.retry
-    if d.position > retry.position:
-        retry.position = d.position
-        retry.failures = 0
+    if d.failures is None:
+        d.failures = _Failures()
+    failures = d.failures
+    if d.position > failures.position:
+        failures.position = d.position
+        failures.count = 0
+    after = getattr(e, "retry_after", 0) * 1000
     # The first time at once: most connections that end were only idle for too long.
     wait = 0
-    if retry.failures or d.retry_after:
-        wait = min(500 << min(retry.failures, 10), _LONGEST_WAIT_MS)
+    if failures.count or after:
+        wait = min(500 << min(failures.count, 10), _LONGEST_WAIT_MS)
         # A fleet that lost its server does not come back as one.
         wait -= wait * getrandbits(7) // 512
-    retry.failures += 1
+    failures.count += 1
     if renewed:
-        retry.renewed = d.position
-    wait = max(wait, d.retry_after * 1000)
-    d.retry_after = 0
-    idle = time.ticks_diff(time.ticks_ms(), d.moment)
-    if idle + wait > d.stall_s * 1000 and (wait or retry.failures > 2):
+        failures.renewed = d.position
+    wait = max(wait, after)
+    now = time.ticks_ms()
+    idle = time.ticks_diff(now, d.moment)
+    if idle + wait > d.stall_s * 1000 and (wait or failures.count > 2):
         raise _give_up(d, e, idle)
     d.pause_ms = wait
-    d.pause_from = time.ticks_ms()
+    d.pause_from = now
+
+
+def is_end(d, e):
+    """Whether error `e` of a read is the end of a file whose length nobody told."""
+    if d.total is None and 0 < d.least <= d.position:
+        return True  # the file is complete, and the server did not say goodbye
+    # Twice at the same byte: a read that begins with data swallows TLS's close_notify, and some servers then wait for
+    # ours. It is as good an end as one whose close_notify nobody sees.
+    again = d.failures and d.failures.position == d.position
+    return d.open_end and e.args[0] == ETIMEDOUT and again
 
 
 # Nothing has ever been reached: more likely a wrong address. But a handshake that was broken off, rather than
 # refused with an alert (a negative number), gets some more tries.
 def _bad_moment(d, e):
     number = e.args[0] if e.args else 0
-    failures = d.retry.failures if d.retry else 0
-    return d.answered and failures < _FIRST_TRIES and (number > 0 or number in _BROKEN)
+    count = d.failures.count if d.failures else 0
+    return d.answered and count < _FIRST_TRIES and (number > 0 or number in _BROKEN)
 
 
 def _ask_for_less(d):
+    ranges = d.ranges
     # Where ranges are ignored, smaller ones are of no use.
-    if d.status == 200 and d.size:
+    if d.status == 200 and ranges.size:
         raise record_error("the server ignores ranges")
-    if d.size:
-        size = d.size // 2
-    elif d.auto_size:
+    if ranges.size:
+        size = ranges.size // 2
+    elif ranges.auto:
         # A firmware whose buffer is smaller than it says.
         size = min(tls_buffer(), 16384) // 2
     else:
         size = 0
     if size < _SMALLEST:
-        raise record_error("to a request for %s bytes" % (d.size or "all"))
+        raise record_error("to a request for %s bytes" % (ranges.size or "all"))
     # Until that has gone well for a while.
-    if d.roof is None:
-        d.roof = d.size
-    if d.grown:
-        d.grow_after *= 4
-    d.resize(size, False)
+    if ranges.roof is None:
+        ranges.roof = ranges.size
+    if ranges.grown:
+        ranges.patience *= 4
+    ranges.resize(size, d.position, False)
 
 
 # Whether as much as is asked for has come since this was asked last: then its size was not the matter.
 def _fits(d):
-    if d.position - d.sized_at < (d.size or 16384):
+    ranges = d.ranges
+    if d.position - ranges.since < (ranges.size or 16384):
         return False
-    d.sized_at = d.position
+    ranges.since = d.position
     return True
 
 

@@ -1,5 +1,6 @@
 # Whom to trust: certificates and keys as callers have them, made into a TLS context.
 
+import gc
 import tls
 
 
@@ -15,6 +16,7 @@ def tls_buffer():
 
 def context(cadata, insecure, cert, key):
     """A client's tls.SSLContext. The server is verified against `cadata` unless `insecure`."""
+    gc.collect()  # the one before
     ctx = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     if insecure:
         ctx.verify_mode = tls.CERT_NONE
@@ -22,16 +24,9 @@ def context(cadata, insecure, cert, key):
         ctx.verify_mode = tls.CERT_REQUIRED
         load_roots(ctx, cadata)
     if cert is not None:
-        chain = _only(b"CERTIFICATE", cert, "cert")
-        # One DER certificate at a time is all that can be loaded; a chain goes as the PEM it came in.
-        if len(chain) > 1 and isinstance(cert, (list, tuple)):
-            raise ValueError("cert: expected a chain as one PEM text, got a list")
-        try:
-            ctx.load_cert_chain(
-                chain[0] if len(chain) == 1 else cert, _only(b"PRIVATE KEY", key, "key")[0]
-            )
-        except (ValueError, OSError) as e:
-            raise ValueError("cert and key: the TLS library refuses it: %s" % e)
+        from .secrets import load_client
+
+        load_client(ctx, cert, key)
     return ctx
 
 
@@ -57,13 +52,3 @@ def load_roots(ctx, cadata):
     if none:
         raise ValueError("cadata: " + ("; ".join(bad) or "no certificate in it"))
     return bad
-
-
-# The blocks of a kind, as certificate and key may be in one file.
-def _only(kind, data, what):
-    from ..der import blocks
-
-    found = [der for label, der in blocks(data, what) if not label or kind in label]
-    if not found:
-        raise ValueError("%s: no %s in it" % (what, kind.decode()))
-    return found

@@ -2,9 +2,8 @@
 
 import time
 
-from micropython import const
-
-from ..errors import OTAError, no_memory
+from ..errors import OTAError, as_text, no_memory
+from .odd import OLDEST_YEAR, REDIRECTS
 from .tls import tls_buffer
 
 # ENOMEM, mbedTLS's "allocation failed" of SSL, MPI and X509, and lwIP's EAI_MEMORY.
@@ -15,8 +14,6 @@ _SAID = {
     -30592: "the server broke the TLS 1.2 handshake off with an alert, `https-ota probe` tells which",
     -28288: "expected TLS 1.2, the server has an older one",
 }
-# No certificate in use today was signed before; a clock that says so was never set (the ESP32 starts in 2000).
-_OLDEST_YEAR = const(2024)
 
 
 def record_error(what):
@@ -79,7 +76,7 @@ def untrusted(e, cadata):
 def clock_error(what):
     """The OTAError of a clock that was never set, so that `what` can be checked; None when it is set."""
     now = time.gmtime()
-    if now[0] >= _OLDEST_YEAR:
+    if now[0] >= OLDEST_YEAR:
         return None
     return OTAError(
         OTAError.CLOCK,
@@ -110,8 +107,64 @@ def _certificate_error(text, host):
     return OTAError(code, "the certificate of %s %s" % (host, what))
 
 
+def unsafe(tls):
+    """The ValueError for a server that nothing vouches for, or a connection without TLS."""
+    return ValueError(
+        "no server can be verified without cadata=(CA certificates) or pin=; or say insecure=True"
+        if tls
+        else "http:// is neither encrypted nor verified; say insecure=True, without pin="
+    )
+
+
+def too_late(d):
+    """The OTAError for a download whose deadline is over."""
+    return OTAError(
+        OTAError.DEADLINE,
+        "not done after %s s: %d of %s bytes have come"
+        % (round(d.deadline_s, 1), d.position, d.total),
+    )
+
+
+def check_range(d, conn, stop):
+    """Raise OTAError for a part that was not asked for: of d.position up to `stop`; unless the file may be another one."""
+    if conn.total < 0 or conn.start < 0:
+        text = "206 without a Content-Range; use request_size=0"
+    elif not d.ranges.size and not d.position:
+        text = "expected the whole file (200), got a part (206)"
+    elif conn.start == d.position <= conn.end < min(stop, conn.total):
+        text = "Content-Range %d-%d contradicts Content-Length %d" % (
+            conn.start,
+            conn.end,
+            conn.length,
+        )
+    elif d.total in (None, conn.total):
+        text = "expected bytes %d-%d, got %d-%d/%d" % (
+            d.position,
+            min(stop, conn.total) - 1,
+            conn.start,
+            conn.end,
+            conn.total,
+        )
+    else:
+        return
+    raise OTAError(OTAError.HTTP_PROTOCOL, text)
+
+
+def refused(conn, url):
+    """Raise the OTAError for a response that is an error; return None while its text has not come."""
+    text = bytearray(120)
+    try:
+        n = conn.readinto(text)
+    except (OSError, OTAError):
+        n = 0
+    if n is not None:
+        raise status_error(conn.status, url, as_text(text, n), conn.retry_after)
+
+
 def status_error(status, url, text, retry_after):
     """The OTAError for an HTTP error status; `text` is the beginning of the body, or ''."""
+    if status in REDIRECTS:
+        return OTAError(OTAError.REDIRECT, "status %d without a Location" % status)
     # The query may hold a signature or a token: it stays out of messages.
     words = "%s answered %d" % (url.split("?", 1)[0], status)
     if status < 400:
@@ -121,4 +174,6 @@ def status_error(status, url, text, retry_after):
     # An error page says no more than its number.
     if text and not text.lower().startswith(("<html", "<!doctype")):
         words += ": " + text
-    return OTAError(OTAError.HTTP_STATUS, words)
+    e = OTAError(OTAError.HTTP_STATUS, words)
+    e.retry_after = retry_after
+    return e
