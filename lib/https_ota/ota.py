@@ -135,25 +135,25 @@ class OTA(Session):
 
                 verifier = Signature(trusted_keys)
             super().__init__(file, crypt, verifier)
+            self._where = partition, staging
+            self._size = size
+            self._sha256 = digest
+            self._checks = check
+            self._retry = retry_failed
+            self._resume = resume and (crypt is None or crypt.can_replay)
+            self._verify_spi_mode = verify_spi_mode
+            self._buffer = buffer
+            self._unit = SECTOR if buffer is None else len(buffer)  # bytes written at a time
+            self._bulk = bulk_erase
+            self._event = event
+            self._progress = progress
+            self._feed = feed
+            self._wlan = wlan
+            self._saves = False  # power, once this is over
+            self.used = 0  # when it went on last
+            self._steps = self._work()
         except MemoryError:
             raise no_memory()
-        self._where = partition, staging
-        self._size = size
-        self._sha256 = digest
-        self._checks = check
-        self._retry = retry_failed
-        self._resume = resume and (crypt is None or crypt.can_replay)
-        self._verify_spi_mode = verify_spi_mode
-        self._buffer = buffer
-        self._unit = SECTOR if buffer is None else len(buffer)  # bytes written at a time
-        self._bulk = bulk_erase
-        self._event = event
-        self._progress = progress
-        self._feed = feed
-        self._wlan = wlan
-        self._saves = False  # power, once this is over
-        self.used = 0  # when it went on last
-        self._steps = self._work()
 
     # -- the verbs ----------------------------------------------------------------------------------
 
