@@ -15,6 +15,7 @@ SLICES = {
     "auth": ("net/auth", ""),
     "chip": ("flash/chip", ""),
     "ec": ("trust/ec", ""),
+    "delta": ("pack/patch", "pack"),
     "encrypted": ("trust/decrypt trust/ecies trust/encrypted trust/gcm", "ec"),
     "fetch": ("fleet/fetch", ""),
     "fleet": ("fleet/manifest fleet/poll", "fetch history"),

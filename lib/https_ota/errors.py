@@ -46,6 +46,7 @@ class OTAError(Exception):
     SECURE_VERSION = 41  # its secure version is below what this board takes
     VERSION = 42  # its version is older than the running one, or can't be compared
     PROJECT = 43  # it is of another project
+    BASE = 44  # a delta to another image than the running one
     # The flash.
     READ_BACK = 50  # the flash does not hold what was written
     NOT_BOOTABLE = 51  # the firmware's own check refused the slot

@@ -36,6 +36,7 @@ SIZE Check the file, and size=; let the server send Content-Length.
 SECURE_VERSION Use a later image: older ones have known holes.
 VERSION Build it with a later version, as 1.2.3.
 PROJECT Use an image of the same project.
+BASE Use the delta that was made from what runs here, or the whole image.
 READ_BACK Try again: the flash is failing, or something else writes there.
 NOT_BOOTABLE Check the file with `https-ota inspect`.
 ROLLBACK Keep this firmware, or install another; where NVS is full, make room.

@@ -110,7 +110,8 @@ def checkout(tmp_path, serial):
     for name in ("lib", "firmware", "tools", "package.json", "Makefile"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "build" / "sim").symlink_to(ROOT / "build" / "sim")
-    for name in ("micropython.bin", "build/micropython.bin", "APP.bin", "app.bin", "ca.pem"):
+    names = ("micropython.bin", "build/micropython.bin", "APP.bin", "app.bin", "ca.pem")
+    for name in (*names, "lamp-1.3.0.bin"):
         (folder / name).write_bytes(images.app_image(version="1.4.0", seed=4))
     bin = tmp_path / "bin"
     bin.mkdir()

@@ -2,10 +2,15 @@
 
 import gzip
 import hashlib
+import io
+import ssl
 import struct
 import subprocess
+import sys
+import urllib.request
 import zlib
 
+import detools
 import encfiles
 import images
 import pytest
@@ -13,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from https_ota_tools import cli, packed
+from https_ota_tools import cli, delta, packed, sbv2, serve
 from https_ota_tools.errors import ToolError
+from https_ota_tools.keys import load_private
 
 APP = images.app_image(size=100_000, version="2.0.0", seed=9, like_code=True)
 
@@ -41,7 +47,7 @@ def test_what_it_says(command, app):
     code, out, err = command("pack", app)
     made = app.with_name("app.bin.gz").read_bytes()
     assert (code, err) == (0, "")
-    assert out == f"{app}.gz: {len(made)} bytes, {len(made) / 1000:.1f} % of 100000\n"
+    assert out == f"{app}.gz: compressed, {len(made)} bytes, {len(made) / 1000:.1f} % of 100000\n"
     assert len(made) < 60_000
 
 
@@ -188,11 +194,6 @@ def test_encrypt_takes_it(command, app, keys):
 
 def test_serve_serves_it_as_it_is(app, root):
     """A Content-Encoding would let clients unpack it on their way."""
-    import ssl
-    import urllib.request
-
-    from https_ota_tools import serve
-
     path = app.with_name("app.gz")
     path.write_bytes(packed.pack(APP))
     context = ssl.create_default_context(cadata=root.pem.decode())
@@ -204,3 +205,104 @@ def test_serve_serves_it_as_it_is(app, root):
             assert (
                 hashlib.sha256(reply.read()).digest() == hashlib.sha256(path.read_bytes()).digest()
             )
+
+
+# -- deltas
+
+NEW = images.app_image(size=100_000, version="3.0.0", seed=9, like_code=True)
+
+
+@pytest.fixture
+def pair(app):
+    """The paths of an old image, a new one, and a delta between them."""
+    new = app.with_name("new.bin")
+    new.write_bytes(NEW)
+    path = app.with_name("delta.gz")
+    path.write_bytes(delta.make(APP, NEW))
+    return app, new, path
+
+
+def test_a_delta_is_made(command, pair):
+    old, new, _ = pair
+    code, out, err = command("pack", new, "--from", old)
+    made = old.with_name("new.bin.delta.gz").read_bytes()
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{new}.delta.gz: delta from app.bin, {len(made)} bytes, {len(made) / 1000:.1f} % of 100000\n"
+    )
+    assert len(made) < 1000
+    bare = gzip.decompress(made)
+    assert bare[:64] == bytes.fromhex("10decdfc") + APP[-32:] + bytes(28)
+    # As detools itself applies it.
+    out = io.BytesIO()
+    detools.apply_patch(io.BytesIO(APP), io.BytesIO(bare[64:]), out)
+    assert out.getvalue() == NEW
+
+
+def test_a_signature_is_no_part_of_the_base(keys):
+    signed = [sbv2.sign(APP, [load_private(keys.private(k))]) for k in ("p256", "rsa")]
+    made = delta.make(signed[0], NEW)
+    for base in (*signed, APP):
+        assert delta.opened(made, base) == NEW
+
+
+@pytest.mark.parametrize("what", ["inspect", "verify", "push"])
+def test_what_is_said_of_a_delta(command, pair, what):
+    old, _, path = pair
+    name = APP[-32:].hex()
+    if what == "inspect":
+        code, out, _ = command("inspect", path)
+        assert code == 0
+        assert "makes an image of 100000 bytes" in out and name in out
+        return
+    if what == "push":
+        code, _, err = command("push", path, "--port", "/dev/null")
+        assert code == 2 and f"SHA-256 {name}: give that with --from" in err
+        code, _, err = command("push", path, "--from", old.with_name("new.bin"))
+        assert code == 1 and f"SHA-256 {name}, the base has {NEW[-32:].hex()}" in err
+        return
+    assert command("verify", path)[0] == 1
+    assert command("verify", path, "--from", old.with_name("new.bin"))[0] == 1
+    code, out, _ = command("verify", path, "--from", old)
+    assert code == 0 and "a device takes this file" in out
+
+
+def test_a_delta_is_encrypted(command, pair, keys):
+    old, _, path = pair
+    out = old.with_name("delta.enc")
+    assert command("encrypt", path, "--key", keys.public("p256"), "-o", out)[0] == 0
+    args = ["--decrypt-key", keys.private("p256"), "--from", old]
+    assert command("verify", out, *args)[0] == 0
+
+
+def test_bases_that_can_not_be(command, pair):
+    _, new, path = pair
+    bare = new.with_name("bare.bin")
+    bare.write_bytes(images.app_image(hash_appended=False))
+    for base, words in (
+        (bare, "no SHA-256 at its end"),
+        (path, "the application can't be used"),
+        (new.with_name("none"), "cannot read"),
+    ):
+        code, _, err = command("pack", new, "--from", base)
+        assert code == 2 and words in err and str(base) in err
+
+
+def test_damaged_deltas(pair):
+    bare = gzip.decompress(pair[2].read_bytes())
+    for bad in (
+        bare[:64],
+        bare[:-5],
+        bare[:40] + b"x" + bare[41:],
+        bare[:64] + b"\x11" + bare[65:],
+        bare[:65] + b"\xff" * 9,
+    ):
+        with pytest.raises(ToolError):
+            delta.opened(bad, APP)
+
+
+def test_without_detools(command, pair, monkeypatch):
+    monkeypatch.setitem(sys.modules, "detools", None)
+    code, _, err = command("pack", pair[1], "--from", pair[0])
+    assert code == 2 and "pip install detools" in err
+    assert command("pack", pair[1])[0] == 0

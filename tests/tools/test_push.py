@@ -14,7 +14,7 @@ import simflash
 from board import PENDING_VERIFY, ROOT, VALID, Board, Running
 from simserial import SerialBoard
 
-from https_ota_tools import cli, link, package, packed, partition, sbv2
+from https_ota_tools import cli, delta, link, package, packed, partition, sbv2
 from https_ota_tools import keys as key_files
 from https_ota_tools import push as pusher
 
@@ -71,6 +71,16 @@ def test_a_compressed_image_is_sent_as_it_is(push, serial, app, way):
     assert f"image: test 2.0.0, 70000 bytes ({len(data)} to send), for ota_1" in out
     assert running(serial) == Running("2.0.0", "ota_1", VALID)
     assert "nothing to do" in push(app, way)
+
+
+def test_a_delta_is_sent_as_it_is(push, serial, app, tmp_path):
+    base = tmp_path / "base.bin"
+    base.write_bytes(images.app_image())
+    data = delta.make(base.read_bytes(), app.read_bytes())
+    app.write_bytes(data)
+    out = push(app, "--from", base, "--confirm")
+    assert f"image: test 2.0.0, 70000 bytes ({len(data)} to send), for ota_1" in out
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
 
 
 def test_a_key_that_is_not_that_of_the_running_firmware_is_told(tmp_path, root, keys, capsys):

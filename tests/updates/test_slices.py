@@ -15,7 +15,7 @@ from board import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from partitions import DATA, board_with_data, content
 
-from https_ota_tools import cli, packed, sbv2
+from https_ota_tools import cli, delta, packed, sbv2
 
 SLICES = mip_package.manifest()["SLICES"]
 CORE = mip_package.manifest("")["files"]
@@ -27,6 +27,7 @@ USES = {
     "aio": "import asyncio\nassert asyncio.run(https_ota.aio.update('{site}app.bin', cadata=ca))",
     "auth": "assert u('{apache}app.bin', cadata=ca, auth=('board', 'sesame', 'digest'))",
     "chip": "assert u('{site}rev.bin', cadata=ca)",
+    "delta": "assert u('{site}delta.gz', cadata=ca)",
     "encrypted": "assert u('{site}app.enc', cadata=ca, decrypt={opener})",
     "fetch": "d = bytearray()\nhttps_ota.fetch('{site}data.bin', d.extend, cadata=ca)\nassert len(d) == 50_001\n"
     "assert u('{site}app.bin', cadata=ca)",
@@ -43,6 +44,7 @@ USES = {
 # Where there are better words than "ImportError: no module named ...".
 SAID = {
     "chip": "OTAError: CHIP_REVISION: ",  # what runs bounds the revisions
+    "delta": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
     "pack": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
     "p384": "OTAError: KEY_TYPE: .* left out of this build",
 }
@@ -71,6 +73,7 @@ def site(tmp_path_factory, root, keys):
         "app.bin": APP,
         "rev.bin": images.app_image(version="2.0.0", min_rev=3),
         "app.bin.gz": packed.pack(APP),
+        "delta.gz": delta.make(images.app_image(), APP),
         "app.enc": encfiles.write(APP, public),
         "data.bin": DATA,
         **{f"{kind}.bin": sbv2.sign(APP, [key]) for kind, key in private.items()},
@@ -144,6 +147,11 @@ def test_asked_for_but_left_out(use, name):
     missing = f"ImportError: no module named 'https_ota.({'|'.join(map(re.escape, names))})'$"
     assert re.match(SAID.get(name, missing), said)
     assert use.board.boots_from() == before
+
+
+def test_compressed_delta_with_half_of_what_it_takes(use):
+    said = use("pack", "delta", "fail")
+    assert said.endswith(", got a delta, which takes the slice delta")
 
 
 # -- mip

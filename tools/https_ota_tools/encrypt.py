@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from https_ota_tools import encimg, files, image, keys, packed
+from https_ota_tools import delta, encimg, files, image, keys, packed
 from https_ota_tools.errors import ToolError
 
 NAME = "encrypt"
@@ -25,7 +25,11 @@ def encrypt(path: Path, key_path: Path, output: Path, force: bool = False) -> st
         raise ToolError(f"{key_path}: {e}") from e
     data = files.read(path)
     if not force:
-        image.load_app(packed.content(data))
+        content = packed.content(data)
+        if delta.is_delta(content):
+            delta.base_of(content)
+        else:
+            image.load_app(content)
     files.write(output, encimg.encrypt(data, key))
     return scheme
 

@@ -1,7 +1,7 @@
 """`inspect`: what is in an application image, and whether the chip would take it.
 
 Signatures are judged by the keys in them, encrypted images by their header: whose they are, `verify` says. A compressed
-one is unpacked.
+one is unpacked; of a delta nothing is seen but what it is to.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from https_ota_tools import encimg, files, image, output, packed, sbv2
+from https_ota_tools import delta, encimg, files, image, output, sbv2
 from https_ota_tools.errors import BAD, DONE, IMPOSSIBLE, ToolError
 
 NAME = "inspect"
@@ -26,7 +26,7 @@ def inspect(path: Path) -> image.Report:
     data = files.read_input(path)
     if encimg.is_encrypted(data):
         return image.Report(len(data), None, encimg.checks(data))
-    content, checks = packed.open_checked(data)
+    content, checks = delta.opened_checked(data)
     if content is None:
         return image.Report(len(data), None, checks)
     data = content
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="application image, plain, compressed or encrypted; - for the standard input",
+        help="application image, plain, compressed or encrypted, or a delta; - for the standard input",
     )
 
 

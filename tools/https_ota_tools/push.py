@@ -25,12 +25,12 @@ from rich.progress import (
 
 from https_ota_tools import (
     authority,
+    delta,
     files,
     image,
     link,
     output,
     package,
-    packed,
     sbv2,
     serve,
     status,
@@ -139,6 +139,8 @@ class Options:
     boot_timeout_s: float | None = None
     test_timeout_s: float = 120
     retry_failed: bool = False
+    # What the board runs, for a delta.
+    base: bytes | None = None
 
 
 def check(data: bytes, board: status.Status) -> image.Image:
@@ -218,7 +220,7 @@ def _put(
 ) -> tuple[status.Status | None, str]:
     """Let a board install an image. Returns what the board was before, None when it runs the image already, and the image's name."""
     found = status.read(board)
-    content = packed.content(data)
+    content = delta.opened(data, options.base)
     parsed = check(content, found)
     assert found.target
     version = f"{parsed.desc.project_name} {parsed.desc.version}" if parsed.desc else "the image"
@@ -547,9 +549,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image",
         type=Path,
         metavar="IMAGE",
-        help="application image to install, plain or compressed",
+        help="application image to install, plain or compressed, or a delta",
     )
     link.add_arguments(parser)
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="base",
+        metavar="BASE.bin",
+        help="with a delta: what the board runs",
+    )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--usb",
@@ -604,7 +613,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do the command: 0 when the new firmware runs, 1 when it was taken back."""
     data = files.read(args.image)
-    image.load_app(packed.content(data))  # an unfit file is told before a board is disturbed
+    base = files.read(args.base) if args.base else None
+    image.load_app(delta.opened(data, base))  # an unfit file is told before a board is disturbed
     if args.self_test:
         files.read_text(args.self_test, "a script")
     if args.ssid and args.usb:
@@ -619,6 +629,7 @@ def run(args: argparse.Namespace) -> int:
         mpy_cross=args.mpy_cross,
         test_timeout_s=args.test_timeout,
         retry_failed=args.retry_failed,
+        base=base,
     )
     with link.from_arguments(args) as board:
         try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from https_ota_tools import encimg, files, image, keys, output, packed, sbv2
+from https_ota_tools import delta, encimg, files, image, keys, output, sbv2
 from https_ota_tools.errors import ToolError
 
 NAME = "verify"
@@ -19,11 +19,13 @@ def verify(
     trusted: Collection[str] = (),
     decrypt_keys: Sequence[keys.Private] = (),
     running: str = "",
+    base: bytes | None = None,
 ) -> image.Report:
     """Check a file as a device does, by the same rules.
 
     trusted: its `trusted_keys`, as 64 hex digits each. Without any it doesn't look at signatures.
     running: what "running" in its `trusted_keys` stands for, see sbv2.running_key().
+    base: what it runs, where the file is a delta.
     decrypt_keys: what encimg.load_keys() returns for the key of its `decrypt`. With one it takes encrypted images
         alone, without one plain ones.
 
@@ -41,9 +43,11 @@ def verify(
         detail = "it is encrypted: expected a plain image, as there is no --decrypt-key"
         bad = image.Check("encryption", image.Verdict.INVALID, detail)
         return image.Report(len(data), None, [bad])
-    content, found_in = packed.open_checked(data)
+    content, found_in = delta.opened_checked(data, base)
     checks += found_in
     if content is None:
+        if base is None and not any(c.verdict is image.Verdict.INVALID for c in checks):
+            checks.append(image.Check("base", image.Verdict.INVALID, "give it with --from"))
         return image.Report(len(data), None, checks)
     data = content
     report = image.examine(data)
@@ -99,6 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='what the device runs, where "running" is one of its trusted_keys',
     )
     parser.add_argument(
+        "--from",
+        type=Path,
+        dest="base",
+        metavar="BASE.bin",
+        help="what the device runs, where the file is a delta",
+    )
+    parser.add_argument(
         "--decrypt-key",
         type=Path,
         metavar="PRIVATE",
@@ -110,7 +121,9 @@ def run(args: argparse.Namespace) -> int:
     """Do the command: 0 if the device would take it, 1 if not."""
     trusted = [key_digest(given) for given in args.trusted]
     decrypt_keys = encimg.load_keys(args.decrypt_key) if args.decrypt_key else []
-    report = verify(files.read(args.file), trusted, decrypt_keys, running_key(args.running))
+    base = files.read(args.base) if args.base else None
+    running = running_key(args.running)
+    report = verify(files.read(args.file), trusted, decrypt_keys, running, base)
     console = output.console()
     output.show_checks(report.checks, console)
     console.print(f"\na device {'takes' if report.valid else 'refuses'} this file")

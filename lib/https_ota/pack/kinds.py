@@ -11,7 +11,8 @@ def unpack(source, file, region, head, n, resumed=False):
     resumed  True goes on with one: `head` is its mark, n the position of what is in it
     """
     stream = None
-    if not hasattr(source, "mark"):
+    mark = getattr(source, "mark", None)
+    if mark is None:
         found = unpack_from("<BIII", head) if resumed else _packed(head, n)
         if found:
             from .inflate import Inflate
@@ -21,6 +22,11 @@ def unpack(source, file, region, head, n, resumed=False):
                 stream.resume(found[2], found[3], n)
             else:
                 stream.feed(head, n)
+    # What a patch makes is no other one.
+    if stream is None and mark != b"" and n > 40 and head[:4] == b"\x10\xde\xcd\xfc":
+        from .patch import Patch
+
+        stream = Patch(source, head, n, region.running)
     file.least = 0
     file.content_checked = False
     return stream
