@@ -10,7 +10,7 @@ metadata(
 # Each slice: its modules, and the slices that it can't do without. What none of them has is the core. This table alone says
 # where a module belongs: package.json, what mip installs and the tests are made from it.
 SLICES = {
-    "core": ("", "words"),
+    "core": ("", ""),
     "aio": ("aio", ""),
     "auth": ("net/auth", ""),
     "chip": ("flash/chip", ""),

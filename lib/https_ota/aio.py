@@ -10,7 +10,7 @@ from micropython import const
 
 from .events import FINISH
 from .ota import OTA as Blocking
-from .session import DONE, FINISHED, NEW, READY, STEP, VERIFIED, WAIT
+from .session import DONE, FINISHED, NEW, READY, STEP, VERIFIED
 
 _MOST_MS = const(250)  # to wait at once, so that watchdog and deadlines are looked at
 
@@ -74,7 +74,7 @@ class OTA(Blocking):
                 if self._passes(step, mark):
                     await core.sleep_ms(0)
                     return
-                if step == WAIT:
+                if step is None:
                     await self._wait()
                 else:
                     await core.sleep_ms(0)

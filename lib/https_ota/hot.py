@@ -6,55 +6,71 @@
 import micropython
 
 
-# The image checksum (image format, "Checksum"): every data byte XORed together. Done on the way from
-# the receive buffer to the sector buffer, so that each byte is touched once. Words where both sides
-# are aligned alike (loading an unaligned word traps on the chip), bytes elsewhere.
+# For what is short; all else is read to where it belongs.
 @micropython.viper
-def copy_xor(dst, d: int, src, s: int, n: int, x: int) -> int:
-    """Copy src[s:s+n] to dst[d:d+n]; return x XORed with each of these bytes (0 to 255)."""
+def copy(dst, d: int, src, s: int, n: int):
+    """Copy src[s:s+n] to dst[d:], from the front: within one buffer only towards it."""
     p = int(ptr8(dst)) + d
     q = int(ptr8(src)) + s
-    end = q + n
-    if (p ^ q) & 3 == 0 and n >= 16:
-        while q & 3:
-            c = int(ptr8(q)[0])
-            ptr8(p)[0] = c
-            x ^= c
-            p += 1
-            q += 1
-        words = (end - q) >> 2
-        pw = ptr32(p)
-        qw = ptr32(q)
-        w = 0
-        for i in range(words):
-            v = int(qw[i])
-            pw[i] = v
-            w ^= v
-        w ^= w >> 16
-        x ^= w ^ (w >> 8)
-        p += words << 2
-        q += words << 2
-    while q < end:
-        c = int(ptr8(q)[0])
-        ptr8(p)[0] = c
-        x ^= c
+    for i in range(n):
+        ptr8(p + i)[0] = ptr8(q + i)[0]
+
+
+# The image checksum (image format, "Checksum"): every data byte XORed together.
+@micropython.viper
+def xor(buf, at: int, n: int, x: int) -> int:
+    """x XORed with each byte of buf[at:at+n] (0 to 255)."""
+    p = int(ptr8(buf)) + at
+    w = 0
+    end = p + n
+    while p & 3 and p < end:
+        x ^= int(ptr8(p)[0])
         p += 1
-        q += 1
-    return x & 255
+    last = end - 15
+    while p < last:
+        w ^= int(ptr32(p)[0]) ^ int(ptr32(p)[1]) ^ int(ptr32(p)[2]) ^ int(ptr32(p)[3])
+        p += 16
+    while p < end:
+        x ^= int(ptr8(p)[0])
+        p += 1
+    w ^= w >> 16
+    return (x ^ w ^ w >> 8) & 255
 
 
 # Two running sums over 32-bit words, the second of the first (Fletcher's), both modulo 2**32: what a resumed
 # update recognises the flash's content by. In place, as numbers above 2**30 would be allocated.
 @micropython.viper
-def sums(buf: ptr32, n: int, acc: ptr32):
-    """Add buf[:n] (n a multiple of 4, buf word-aligned) to the two words of acc."""
+def sums(buf, n: int, acc: ptr32):
+    """Add buf[:n] (n a multiple of 16, buf word-aligned) to the two words of acc."""
+    p = int(ptr8(buf))
     a = int(acc[0])
     b = int(acc[1])
-    for i in range(n >> 2):
-        a += int(buf[i])
+    end = p + n
+    while p < end:
+        a += int(ptr32(p)[0])
         b += a
+        a += int(ptr32(p)[1])
+        b += a
+        a += int(ptr32(p)[2])
+        b += a
+        a += int(ptr32(p)[3])
+        b += a
+        p += 16
     acc[0] = a
     ptr32(int(acc) + 4)[0] = b
+
+
+@micropython.viper
+def blank(buf, n: int) -> bool:
+    """True when buf[:n] (n a multiple of 16, buf word-aligned) is what erased flash holds."""
+    p = int(ptr8(buf))
+    w = 65535
+    end = p + n
+    while p < end and w == 65535:
+        w = int(ptr32(p)[0]) & int(ptr32(p)[1]) & int(ptr32(p)[2]) & int(ptr32(p)[3])
+        w = w & (w >> 16) & 65535
+        p += 16
+    return w == 65535
 
 
 # Digests are compared in a time that does not depend on where they differ.

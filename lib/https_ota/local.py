@@ -16,7 +16,6 @@ class Local:
     url = validator = None
     status = position = least = offset = 0
     open_end = content_checked = False
-    chunk = 512
 
     def __init__(self, stream, total):
         self._stream = stream

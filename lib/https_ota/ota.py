@@ -8,7 +8,7 @@ from micropython import const
 from .errors import OTAError, no_memory, refuse
 from .events import ABORT, FINISH
 from .flash.slot import SECTOR, Slot
-from .session import DONE, ENDED, FINISHED, NEW, READY, STEP, VERIFIED, WAIT, Session
+from .session import DONE, ENDED, FINISHED, NEW, READY, STEP, VERIFIED, Session
 
 _ABANDONED_MS = const(600000)
 _WHERE = ("not begun", "", "in progress", "received", "verified", "finished", "aborted or failed")
@@ -43,7 +43,7 @@ class OTA(Session):
               the passive OTA slot
     buffer    bytearray to use for sectors, a multiple of 4096 bytes long that divides the partition's size; with 65536
               (in PSRAM) the flash erases in large blocks, several times as fast. None makes one of 4096
-    bulk_erase  True erases all that is to be written beforehand, and does not compare
+    bulk_erase  None erases 64 KiB at a time where that is faster, False each sector alone, True all beforehand
     wlan      a network.WLAN whose power saving is switched off while the update runs
     wdt       a machine.WDT to feed; looking up a host's name and a step of the TLS handshake can't be cut in pieces
     The other options are those of net.download.Download.
@@ -72,7 +72,7 @@ class OTA(Session):
         partition=None,
         staging=None,
         buffer=None,
-        bulk_erase=False,
+        bulk_erase=None,
         wlan=None,
         wdt=None,
         **http,
@@ -228,7 +228,7 @@ class OTA(Session):
             for step in self._steps:
                 if self._passes(step, mark):
                     return
-                if step == WAIT:
+                if step is None:
                     self._file.wait()
         except BaseException as e:
             self._fail(e)
@@ -243,6 +243,8 @@ class OTA(Session):
             self.abort()
             self._expect(READY)
         self.used = time.ticks_ms()
+        if step is None:
+            return False
         step = step or STEP
         if step > STEP:
             self._at = step

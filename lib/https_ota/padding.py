@@ -1,7 +1,6 @@
 # Images that are filled up with 0xFF beyond the size of their slot: the image itself may fit.
 
 from .errors import OTAError
-from .session import WAIT
 
 
 def check(file, total, region, whole):
@@ -14,11 +13,11 @@ def check(file, total, region, whole):
         file.close()
         try:
             while (status := file.open(total - len(tail), known)) is None:
-                yield WAIT
+                yield None
             while status == 206 and n < len(tail):
                 got = file.readinto(memoryview(tail)[n:])
                 if got is None:
-                    yield WAIT
+                    yield None
                 elif got:
                     n += got
                 else:

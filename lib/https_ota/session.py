@@ -1,7 +1,7 @@
 # The session: one generator pulls the image through, a sector at a time, checks it and hands it to the slot.
 #
-# What it yields: WAIT, nothing has come yet; STEP, a piece of work is done (from below also nothing); then marks, at which a
-# verb ends: READY, the head is checked and nothing is erased; DONE, all is written; VERIFIED, and as it should be.
+# What it yields: None, as streams do, when nothing has come yet; STEP, a piece of work is done (False from below); then marks,
+# at which a verb ends: READY, the head is checked and nothing is erased; DONE, all is written; VERIFIED, and as it should be.
 
 from micropython import const
 
@@ -22,10 +22,9 @@ from .events import (
 )
 from .flash.image import HEAD_SIZE, SplitHash, hashes
 from .flash.otadata import state
-from .flash.slot import SECTOR
-from .hot import equal, sums
+from .flash.slot import PIECE, SECTOR
+from .hot import blank, equal, sums
 
-WAIT = const(-1)
 STEP = const(1)
 READY = const(2)
 DONE = const(3)
@@ -34,7 +33,6 @@ NEW = const(0)  # where a session stands, besides the marks
 FINISHED = const(5)
 ENDED = const(6)
 
-_PIECE = const(512)
 _HEAD = const(1024)  # bytes read at first: HEAD_SIZE at least
 _SAVE_MASK = const(0xFFFF)  # every 64 KiB: as much comes twice after a power cut
 _MOST_RESTARTS = const(3)
@@ -65,6 +63,8 @@ class Session:
         self.claim()
         region, unit = self.region, self._unit
         area = region.area
+        if self._bulk is False:
+            area.blocks = region.blocks = 0
         if self.is_firmware:
             keep_floor(state())
         if region.size % unit:
@@ -74,7 +74,7 @@ class Session:
         # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
         self._sector = sector = bytearray(SECTOR) if self._buffer is None else self._buffer
         self._view = view = memoryview(sector)
-        self._pieces = pieces = [view[i : i + _PIECE] for i in range(0, unit, _PIECE)]
+        self._pieces = pieces = [view[i : i + PIECE] for i in range(0, unit, PIECE)]
 
         self._save_power(False)
         if not (yield from self._fetch()):
@@ -84,8 +84,6 @@ class Session:
 
         checker = self._checker
         size = checker.pos if checker else self.info.size
-        if checker:
-            yield from area.verify(size, checker.hash, sector, view)
         if self._verifier:
             try:
                 yield from self._verifier.check(area, sector, size, self.is_firmware)
@@ -141,7 +139,7 @@ class Session:
         while not there:
             try:
                 while (status := source.open(at, ask)) is None:
-                    yield WAIT
+                    yield None
                 self._source = source
                 if status:
                     self._emit(CONNECTED, status)
@@ -173,7 +171,7 @@ class Session:
                         ask = None
                         continue
                     self._checker = region.checker(self.info.size, bool(self._sha256))
-                    self._checker.feed(sector, 0, sector, 0, fill)
+                    self._checker.feed(sector, 0, fill)
                     # Without an ETag, or asked about another file, the server could not tell that nothing is new.
                     if running and running.is_of(file, self.info):
                         return False
@@ -215,51 +213,53 @@ class Session:
         area, records = region.area, self._records
         sector, view, unit = self._sector, self._view, self._unit
         total = self.info.size
-        if self._bulk:
-            end = min(total or region.size, region.size)
-            for i in range(done // SECTOR, (end + SECTOR - 1) // SECTOR):
-                area.erase(i)
-                yield STEP
-        buf = bytearray(source.chunk)
-        at = got = 0
-        more = True
+        # What else is in an OTA slot is of no use to anyone.
+        reach = min(total or (self.is_firmware and region.size), region.size)
+        at = done
+        while self._bulk and at < (reach or region.size):
+            at += area.erase(at // SECTOR, reach - at) * SECTOR
+            yield STEP
+        # TLS records of 16 KiB end in the same place of every fourth sector: `rest` is what was free there.
+        cut, fed, more = 0, fill, True
         while more:
             while fill < unit:
-                if at == got:
-                    at = 0
-                    got = source.readinto(buf)
-                    if not got:
-                        if got is None:
-                            got = 0
-                            yield WAIT
-                            continue
-                        more = False
-                        break
-                n = min(got - at, unit - fill)
-                if done + fill + n > region.size:
-                    # What an image is filled up with need not fit.
-                    if not checker.length or bytes(buf[at : at + n]) != b"\xff" * n:
-                        raise OTAError(
-                            OTAError.TOO_BIG, "more data than the slot's %d bytes" % region.size
-                        )
-                else:
-                    checker.feed(sector, fill, buf, at, n)
+                free = view
+                if fill:
+                    if fill != cut:
+                        cut = fill
+                        rest = view[cut:]
+                    free = rest
+                n = source.readinto(free)
+                if n:
                     fill += n
-                at += n
+                elif n is None:
+                    yield None
+                else:
+                    more = False
+                    break
             if not fill:
                 break
-            checker.hash.update(sector, view, fill)
+            if done < region.size:
+                checker.feed(sector, fed, fill - fed)
+                checker.hash.update(sector, view, fill)
+            fed = 0
             while fill < unit:  # to its end, what erased flash holds
-                n = _PIECE - fill % _PIECE
+                n = PIECE - fill % PIECE
                 view[fill : fill + n] = b"\xff" * n
                 fill += n
-            written = area.write(done // SECTOR, sector, self._pieces, self._bulk)
-            done += unit
             fill = 0
+            if done == region.size:
+                # What an image is filled up with need not fit.
+                if checker.length and blank(sector, unit):
+                    continue
+                raise OTAError(OTAError.TOO_BIG, "more data than the slot's %d bytes" % done)
+            if records and done and done & _SAVE_MASK == 0:
+                # Now that more has come: a part of a compressed file that ends here has shown that it does.
+                records.save(done, area.head)
+            written = area.write(done // SECTOR, sector, self._pieces, reach - done)
+            done += unit
             if records:
                 sums(sector, unit, records.sums)
-                if done & _SAVE_MASK == 0 and checker.pos != total:
-                    records.save(done, area.head)
             if total is None:
                 source.least = (crypt and crypt.size) or self._size or checker.least()
             self._emit(WRITE_FLASH if written else SKIPPED, checker.pos)
@@ -289,12 +289,14 @@ class Session:
             while n < HEAD_SIZE and got != 0:
                 got = self._source.readinto(self._view[n:_HEAD])
                 if got is None:
-                    yield WAIT
+                    yield None
                 n += got or 0
             info = region.look(self._sector, n)
             if info is None and not self._unpack(self._sector, n):
-                from .flash.words import wrong_file
-
+                try:
+                    from .flash.words import wrong_file
+                except ImportError:
+                    raise OTAError(OTAError.NOT_AN_IMAGE, "expected an application image")
                 raise wrong_file(self._sector, n, self._crypt is not None)
         info.size = total = self._source.total
         self._emit(GET_IMG_DESC, info)

@@ -56,6 +56,20 @@ def test_cut_in_an_erase(board):
     assert at(board, OTA_1 + 4096, 4096) == bytes(4096)
 
 
+def test_cut_in_the_erase_of_a_block(board):
+    # Two sectors, a block, two sectors: 64 KiB are erased at once where they begin at such a boundary.
+    code = P + "P('ota_1').writeblocks(14, b'\\xff' * 4096 * 20)"
+    board.run(P + "P('ota_1').writeblocks(14, bytes(4096 * 20))")
+    assert board.start(code, SIM_CUT="3").stderr == "SIM: power cut in flash erase at 0x1a0000\n"
+    block = at(board, OTA_1 + 0x10000, 0x10000)
+    assert block[:0x8800] == b"\xff" * 0x8800
+    assert block[0x8800:0x9000] not in (bytes(2048), b"\xff" * 2048)
+    assert block[0x9000:] == bytes(0x7000)
+    # Five erases, and a program for each of 20 sectors.
+    assert board.start(code, SIM_CUT="25").returncode == CUT
+    assert board.start(code, SIM_CUT="26").returncode == 0
+
+
 def test_cut_in_a_program(board):
     board.run(P + "P('ota_1').ioctl(6, 0)")
     done = board.start(P + "P('ota_1').writeblocks(0, bytes(100), 8); print('never')", SIM_CUT="1")
@@ -156,6 +170,15 @@ def test_flash_in_real_time(board):
         SIM_FLASH_REALTIME="1",
     )
     assert float(ms) >= 180.7
+
+
+def test_time_of_a_block(board):
+    """150 ms, and 179.2 for its 256 pages."""
+    code = (
+        P
+        + "import simboot, simboard; simboard.reset_counters(); P('ota_1').writeblocks(0, b'\\xff' * 65536)"
+    )
+    assert board.run(code + "; print(simboot.flash.ms, *simboard.counters()[:2])") == "329 16 16\n"
 
 
 # -- self-harm

@@ -45,6 +45,8 @@ def prepare(folder: Path) -> certs.Authority:
 
 
 def _run(folder: Path, arguments: str) -> int:
-    board = Board(simflash.make_flash(folder / "flash.bin"), "sim-tls4k")
+    # As in the field: the slot holds an older firmware, so that each sector is erased.
+    old = images.app_image(size=SIZE, seed=4)
+    board = Board(simflash.make_flash(folder / "flash.bin", contents={"ota_1": old}), "sim-tls4k")
     board.running()
     return int(board.run(CODE.format(arguments=arguments), SIM_FLASH_REALTIME="1"))

@@ -5,6 +5,7 @@ from binascii import hexlify
 from hashlib import sha256
 
 import simboard
+import simboot
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
 from https_ota import OTA, OTAError, beside, cancel, fetch, running_info, together, update
@@ -185,10 +186,11 @@ def test_larger_buffers():
         update(Stream(data), buffer=buffer)
         assert content("ota_1", len(data)) == data
         assert boots() == "ota_1"
-        # What is there already is left alone, but for the first block, which must not boot meanwhile.
+        # Its first block must not boot meanwhile; and otadata is taken out and put back.
         simboard.reset_counters()
         update(Stream(data), buffer=buffer)
-        assert simboard.counters()[0] == size // 4096 + 2  # otadata, taken out and put back
+        assert simboard.counters()[0] == 16 + 2
+        assert content("ota_1", len(data)) == data
     large = noise(100_000)
     update(Stream(large), partition="vfs", buffer=bytearray(65536))
     assert content("vfs", len(large)) == large
@@ -217,6 +219,45 @@ def test_bulk_erase():
     assert simboard.counters()[0] == erased
     ota.finish()
     assert content("ota_1", len(data)) == data
+
+
+def test_erasing_by_blocks_and_by_sectors():
+    data = firmware() + bytes(100_000)
+    sectors = (len(data) + 4095) // 4096
+    for options, by_blocks in (
+        ({}, True),
+        ({"bulk_erase": False}, False),
+        ({"bulk_erase": True}, True),
+    ):
+        Partition("ota_1").writeblocks(0, noise(4096, 5) * 48)
+        simboard.reset_counters()
+        update(Stream(data), size=len(data), **options)
+        ms = simboot.flash.ms
+        assert content("ota_1", len(data)) == data
+        # With what otadata takes.
+        if by_blocks:
+            assert 2 * 150 + sectors * 11 <= ms < 4 * 150 + sectors * 12, (options, ms)
+        else:
+            assert sectors * 56 <= ms < (sectors + 3) * 57, (options, ms)
+        cancel()
+
+
+def test_other_data_behind_a_file_stays():
+    part = Partition("vfs")
+    behind = noise(4096, 3)
+    for sectors in (5, 16, 20):
+        part.writeblocks(0, noise(4096, 4) * 24)
+        part.writeblocks(sectors, behind)
+        data = noise(sectors * 4096, 6)
+        simboard.reset_counters()
+        update(Stream(data), partition="vfs", size=len(data))
+        ms = simboot.flash.ms
+        assert content("vfs", len(data)) == data
+        assert content("vfs", len(data) + 4096)[-4096:] == behind
+        blocks = sectors // 16
+        assert simboard.counters()[0] == sectors
+        erasing = blocks * 150 + sectors % 16 * 45
+        assert erasing + sectors * 11 <= ms <= erasing + sectors * 13, (sectors, ms)
 
 
 # -- into one's own hands

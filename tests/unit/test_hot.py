@@ -3,65 +3,97 @@
 import random
 from struct import pack, unpack
 
-from https_ota.hot import copy_xor, equal, sums
+from https_ota.hot import blank, copy, equal, sums, xor
 
 
-def twin(dst, d, src, s, n, x):
-    for i in range(n):
-        dst[d + i] = src[s + i]
-        x ^= src[s + i]
-    return x
+def noise(size, shift=0):
+    """Random bytes, which lie `shift` bytes off a word's start."""
+    return memoryview(bytearray(random.getrandbits(8) for _ in range(size + shift)))[shift:]
 
 
-def check(size, d, s, n, x, shift=0):
-    src = bytearray(random.getrandbits(8) for _ in range(size + shift))
-    src = memoryview(src)[shift:]
+# -- copy
+
+
+def check_copy(size, d, s, n, shift=0):
+    src = noise(size, shift)
     got = bytearray(b"\xa5" * size)
-    expected = bytearray(got)
-    assert copy_xor(got, d, src, s, n, x) == twin(expected, d, src, s, n, x), (d, s, n, x, shift)
-    assert got == expected, (d, s, n, shift)
+    copy(got, d, src, s, n)
+    assert got == b"\xa5" * d + bytes(src[s : s + n]) + b"\xa5" * (size - d - n), (d, s, n, shift)
 
 
-def test_every_alignment_and_short_length():
+def test_copy_of_every_alignment_and_short_length():
     for d in range(5):
         for s in range(5):
             for n in range(40):
-                check(48, d, s, n, 0xEF)
+                check_copy(48, d, s, n)
 
 
-def test_random_pieces_of_shifted_buffers():
+def test_copy_of_random_pieces():
     for _ in range(300):
         d, s, n = random.randint(0, 99), random.randint(0, 99), random.randint(0, 300)
-        check(400, d, s, n, random.getrandbits(8), random.randint(0, 7))
+        check_copy(400, d, s, n, random.randint(0, 7))
+    check_copy(4096, 0, 0, 4096)
 
 
-def test_whole_sector():
-    check(4096, 0, 0, 4096, 0)
+def test_copy_towards_the_front():
+    for d in range(9):
+        for s in range(d, 20):
+            for n in (0, 1, 3, 4, 5, 64, 77):
+                buf = bytearray(range(100))
+                copy(buf, d, buf, s, n)
+                expected = bytearray(range(100))
+                expected[d : d + n] = bytes(range(s, s + n))
+                assert buf == expected, (d, s, n)
 
 
-def test_onto_itself_leaves_the_bytes():
-    buf = bytearray(range(200))
-    assert copy_xor(buf, 0, buf, 0, 200, 7) == twin(bytearray(200), 0, buf, 0, 200, 7)
-    assert buf == bytearray(range(200))
+# -- xor
 
 
-def test_touches_nothing_outside():
-    src = bytearray(b"\xff" * 64)
-    for n in range(48):
-        dst = bytearray(64)
-        copy_xor(dst, 8, src, 8, n, 0)
-        assert dst == bytes(8) + b"\xff" * n + bytes(56 - n)
+def xor_twin(buf, at, n, x):
+    for c in bytes(buf[at : at + n]):
+        x ^= c
+    return x
 
 
-def test_allocates_nothing():
+def check_xor(size, at, n, shift=0):
+    buf = noise(size, shift)
+    before = bytes(buf)
+    x = random.getrandbits(8)
+    assert xor(buf, at, n, x) == xor_twin(buf, at, n, x), (at, n, shift)
+    assert bytes(buf) == before
+
+
+def test_xor_of_every_alignment_and_short_length():
+    for at in range(5):
+        for n in range(80):
+            check_xor(90, at, n)
+
+
+def test_xor_of_random_pieces():
+    for _ in range(300):
+        check_xor(400, random.randint(0, 99), random.randint(0, 300), random.randint(0, 7))
+    check_xor(4096, 0, 4096)
+
+
+def test_every_bit_counts():
+    for at in (0, 1, 2, 3, 31, 32, 63, 64, 66):
+        for bit in range(8):
+            buf = bytearray(67)
+            buf[at] = 1 << bit
+            assert xor(buf, 0, 67, 0) == 1 << bit, (at, bit)
+
+
+def test_nothing_is_allocated():
     import micropython
 
     src, dst = bytearray(4096), bytearray(4096)
     src[5] = 0x80
     micropython.heap_lock()
     try:
-        x = copy_xor(dst, 0, src, 0, 4096, 0)
-        y = copy_xor(dst, 1, src, 0, 4095, 0)
+        copy(dst, 0, src, 0, 4096)
+        x = xor(dst, 0, 4096, 0)
+        copy(dst, 1, src, 0, 4095)
+        y = xor(dst, 1, 4095, 0)
     finally:
         micropython.heap_unlock()
     assert x == y == 0x80
@@ -90,7 +122,7 @@ def test_sums_of_nothing():
 
 
 def test_sums_of_random_words():
-    for n in (4, 8, 60, 512, 4096):
+    for n in (16, 32, 240, 512, 4096):
         data = bytearray(random.getrandbits(8) for _ in range(n))
         check_sums(data)
         check_sums(data, (random.getrandbits(30) << 2 | 3, random.getrandbits(30) << 2))
@@ -105,8 +137,8 @@ def test_sums_go_on():
     data = bytearray(random.getrandbits(8) for _ in range(256))
     whole, parts = bytearray(8), bytearray(8)
     sums(data, 256, whole)
-    sums(data[:100], 100, parts)
-    sums(data[100:], 156, parts)
+    sums(data[:96], 96, parts)
+    sums(data[96:], 160, parts)
     assert whole == parts
 
 
@@ -169,3 +201,16 @@ def test_another_length_is_not_equal():
     assert not equal(b"ab", b"abc")
     assert not equal(b"", b"\0")
     assert not equal(b"\0", b"")
+
+
+def test_blank():
+    buf = bytearray(b"\xff" * 1024)
+    assert blank(buf, 1024) is True
+    for at in (0, 1, 2, 3, 4, 511, 1022, 1023):
+        for bit in range(8):
+            buf[at] = 0xFF ^ 1 << bit
+            assert blank(buf, 1024) is False, (at, bit)
+            # No byte beyond is looked at.
+            assert blank(buf, at & ~15) is True
+        buf[at] = 0xFF
+    assert blank(bytearray(64), 64) is False

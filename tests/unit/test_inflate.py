@@ -278,16 +278,19 @@ def going_on(data, size, step, unit):
     s = stream(Source(data, step))
     buf = bytearray(512)
     kept = []
-    at = 0
+    at = due = 0
     while True:
         n = s.readinto(buf)
         if n is None:
             continue
         if not n:
             break
-        # As the session keeps it: once a sector is full.
+        # As the session keeps it: once a sector is full, and more has come.
+        if due:
+            kept.append((due, bytes(s.mark)))
+            due = 0
         if at // unit != (at + n) // unit:
-            kept.append(((at + n) // unit * unit, bytes(s.mark)))
+            due = (at + n) // unit * unit
         at += n
     most = 0
     for position, mark in kept:
@@ -366,4 +369,4 @@ def test_inflate_with_the_ring_of_old():
 
 def test_interface():
     s = Inflate(Source(b""), 10, None, 100)
-    assert (s.chunk, s.least, s.total, s.position) == (512, 0, None, 0)
+    assert (s.least, s.total, s.position) == (0, None, 0)

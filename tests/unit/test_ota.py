@@ -407,9 +407,37 @@ def test_flash_that_does_not_hold_what_was_written():
         ota = OTA(Stream(firmware()))
         receive(ota)
         target().writeblocks(at // SECTOR, bytes(4), at % SECTOR)
-        assert ota.slot in fails(OTAError.READ_BACK, ota.finish)
+        # The start is written last, and read back then. All of it is checked by the firmware itself.
+        assert ota.slot in fails(OTAError.NOT_BOOTABLE if at else OTAError.READ_BACK, ota.finish)
         assert boots() == before
         assert "abort" in fails(OTAError.STATE, ota.finish)
+
+
+def test_flash_that_does_not_take_what_is_written():
+    before = boots()
+    ota = OTA(Stream(firmware()))
+    ota.begin()
+    ota.region.part = Worn(ota.region.part)
+    ota.perform()
+    assert "sector 1 of ota_1" in fails(OTAError.READ_BACK, ota.perform)
+    assert boots() == before
+    fails(OTAError.STATE, ota.finish)
+
+
+class Worn:
+    """A partition whose sector 1 has a dead byte."""
+
+    def __init__(self, part):
+        self.part = part
+        self.info, self.ioctl = part.info, part.ioctl
+
+    def readblocks(self, i, buf, offset=0):
+        self.part.readblocks(i, buf, offset)
+        if i * SECTOR + offset <= 5000 < i * SECTOR + offset + len(buf):
+            buf[5000 - i * SECTOR - offset] = 0
+
+    def writeblocks(self, i, buf, *offset):
+        self.part.writeblocks(i, buf, *offset)
 
 
 def test_image_that_the_firmware_refuses():
@@ -534,7 +562,8 @@ def test_watchdog_is_fed_each_sector():
         assert wdt.fed > before
     before = wdt.fed
     ota.finish()
-    assert wdt.fed >= before + 3
+    # Before the firmware's own check of the whole image, which can't be cut in pieces.
+    assert wdt.fed > before
 
 
 class Station:
@@ -690,7 +719,7 @@ def test_abort_closes_the_connection():
 
 def test_steady_state_allocates_nothing():
     import micropython
-    from https_ota.hot import copy_xor
+    from https_ota.hot import copy
 
     data = firmware(16000)
 
@@ -703,7 +732,7 @@ def test_steady_state_allocates_nothing():
             n = len(data) - at
             if n > len(buf):
                 n = len(buf)
-            copy_xor(buf, 0, data, at, n, 0)
+            copy(buf, 0, data, at, n)
             self.at = at + n
             return n
 

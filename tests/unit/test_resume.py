@@ -271,8 +271,8 @@ def session():
     return OTA("http://host/fw.bin", insecure=True)
 
 
-def break_off(image, sectors=16):
-    """An update of which that many sectors were written before the power went."""
+def break_off(image, sectors=17):
+    """An update of which that many sectors were written before the power went; 16 of them are kept once more has come."""
     forget()
     use(Net(reply(image)))
     ota = session()

@@ -20,7 +20,7 @@ from https_ota.flash.otadata import (
     partition,
 )
 from https_ota.flash.image import running_info
-from https_ota.flash.slot import SECTOR, Slot
+from https_ota.flash.slot import PIECE, SECTOR, Slot
 from makeimage import flip, image, noise
 
 
@@ -37,7 +37,7 @@ def buffers(data=b""):
     """A sector's buffer, padded, and the views of its pieces."""
     buf = bytearray(data + b"\xff" * (SECTOR - len(data)))
     view = memoryview(buf)
-    return buf, [view[i : i + 512] for i in range(0, SECTOR, 512)]
+    return buf, [view[i : i + PIECE] for i in range(0, SECTOR, PIECE)]
 
 
 def sector(i):
@@ -142,6 +142,7 @@ def test_prepare_wears_no_flash_when_there_is_nothing_to_take_out():
 
 def test_sector_is_written():
     slot = Slot()
+    slot.part.writeblocks(3, noise(SECTOR, 2))
     buf, views = buffers(noise(SECTOR))
     assert cost(slot.write, 3, buf, views) == (1, 1)
     assert slot.write(3, buf, views) is False
@@ -169,10 +170,202 @@ def test_one_other_byte_anywhere_is_written():
     slot.write(0, buf, views)
     for i in (0, 1):
         slot.write(i, buf, views)
-        for at in (32, 511, 512, 1023, 2048, 3583, 3584, 4095):
+        for at in (32, 511, 512, 1023, 1024, 2048, 3071, 3072, 4095):
             buf[at] ^= 1
             assert cost(slot.write, i, buf, views) == (1, 1), at
             assert sector(i)[32:] == buf[32:]
+
+
+def test_blank_sector_is_not_erased():
+    for i in (0, 3):
+        slot = Slot()
+        buf, views = buffers(noise(SECTOR, i))
+        assert cost(slot.write, i, buf, views) == (0, 1)
+        assert slot.write(i, buf, views) is False
+        # One bit is enough.
+        for at in (32, 1023, 1024, 4095):
+            slot.part.writeblocks(i, b"\xff" * SECTOR)
+            slot.part.writeblocks(i, b"\xfe", at)
+            assert cost(slot.write, i, buf, views) == (1, 1), at
+            assert sector(i)[32:] == buf[32:]
+
+
+BLOCK = 16  # sectors
+
+
+def test_blocks_are_erased_at_once():
+    for i, reach, size in (
+        (0, 4 * SECTOR, 16),
+        (BLOCK, 4 * SECTOR, 16),
+        (BLOCK, 4 * SECTOR - 1, 1),  # not worth it
+        (BLOCK, 1 << 20, 16),
+        (BLOCK + 1, 1 << 20, 1),  # no block begins there
+        (BLOCK + 15, 1 << 20, 1),
+        (BLOCK, 0, 1),
+    ):
+        slot = Slot()
+        for sector_ in (i - 1, i, i + 1, i + 15, i + 16):
+            if sector_ >= 0:
+                slot.part.writeblocks(sector_, bytes(SECTOR))
+        buf, views = buffers(noise(SECTOR))
+        assert cost(slot.write, i, buf, views, reach) == (size, 1), (i, reach)
+        assert simboot.flash.ms == (150 if size == 16 else 45) + 11, (i, reach)
+        assert sector(i)[32:] == buf[32:]
+        for other in (i + 1, i + 15):
+            assert sector(other) == (b"\xff" if size == 16 else b"\0") * SECTOR, (i, other)
+        assert sector(i + 16) == bytes(SECTOR)
+        assert i == 0 or sector(i - 1) == bytes(SECTOR)
+
+
+def test_what_a_block_held_is_kept_where_it_is_right():
+    slot = Slot()
+    buf, views = buffers(noise(SECTOR))
+    slot.part.writeblocks(BLOCK, buf)
+    slot.part.writeblocks(BLOCK + 1, bytes(SECTOR))
+    assert cost(slot.write, BLOCK, buf, views, 1 << 20) == (0, 0)
+    assert cost(slot.write, BLOCK + 1, buf, views, 1 << 20) == (1, 1)
+
+
+def test_blocks_can_be_switched_off():
+    slot = Slot()
+    assert slot.blocks == slot.size // SECTOR
+    slot.blocks = 0
+    slot.part.writeblocks(BLOCK, bytes(SECTOR))
+    assert cost(slot.write, BLOCK, *buffers(noise(SECTOR)), 1 << 20) == (1, 1)
+
+
+def test_no_block_beyond_the_end():
+    # A slot need not end with a block.
+    entry = Partition("ota_1")._entry
+    simboot.table[simboot.table.index(entry)] = entry[:3] + (40 * SECTOR,) + entry[4:]
+    slot = Slot()
+    assert slot.blocks == 32
+    for i, size in ((16, 16), (32, 1)):
+        slot.part.writeblocks(i, bytes(SECTOR))
+        assert cost(slot.write, i, *buffers(noise(SECTOR)), 1 << 20) == (size, 1)
+
+
+def test_no_block_where_none_begins():
+    # A data partition may lie anywhere.
+    slot = Slot(Moved(Partition("ota_1")))
+    slot.part.writeblocks(BLOCK, bytes(SECTOR))
+    assert cost(slot.write, BLOCK, *buffers(noise(SECTOR)), 1 << 20) == (1, 1)
+
+
+class Moved:
+    def __init__(self, part):
+        self.part = part
+        self.ioctl, self.readblocks, self.writeblocks = (
+            part.ioctl,
+            part.readblocks,
+            part.writeblocks,
+        )
+
+    def info(self):
+        info = self.part.info()
+        return info[:2] + (info[2] + SECTOR,) + info[3:]
+
+
+def test_large_buffer_erases_its_blocks():
+    slot = Slot()
+    buf = bytearray(noise(2 * BLOCK * SECTOR))
+    view = memoryview(buf)
+    views = [view[i : i + PIECE] for i in range(0, len(buf), PIECE)]
+    for i in (0, 2 * BLOCK):
+        slot.part.writeblocks(i, bytes(len(buf)))
+        assert cost(slot.write, i, buf, views) == (32, 32)
+        assert 2 * 150 + 32 * 11 <= simboot.flash.ms <= 2 * 150 + 32 * 12
+        assert slot.write(i, buf, views) is False
+
+
+class Worn:
+    """A partition in whose sector a byte takes what is programmed only after so many erases, or never."""
+
+    def __init__(self, part, at, erases=99):
+        self.part = part
+        self.at = at
+        self.erases = erases
+        self.info = part.info
+        self.readblocks = part.readblocks
+
+    def ioctl(self, cmd, arg):
+        self.erases -= 1
+        return self.part.ioctl(cmd, arg)
+
+    def writeblocks(self, i, buf, offset=None):
+        if offset is None:
+            self.erases -= len(buf) // SECTOR
+            self.part.writeblocks(i, buf)
+        elif self.erases <= 0:
+            self.part.writeblocks(i, buf, offset)
+        if self.erases > 0:
+            buf = bytearray(buf)
+            buf[self.at] ^= 0xFF
+            self.part.writeblocks(i, buf, offset or 0)
+
+
+def test_flash_that_does_not_take_what_is_written():
+    for i in (0, 2):
+        for before in (b"\xff", b"\x55"):
+            slot = Slot()
+            slot.part.writeblocks(i, before * SECTOR)
+            slot.part = Worn(slot.part, 3000)
+            detail = fails(OTAError.READ_BACK, slot.write, i, *buffers(noise(SECTOR)))
+            assert "sector %d of ota_1" % i in detail
+
+
+def test_what_only_looks_blank_is_erased():
+    # As an erase leaves it that was cut at its very end.
+    for i in (0, 2):
+        slot = Slot()
+        slot.part.writeblocks(i, b"\xff" * SECTOR)
+        slot.part = Worn(slot.part, 3000, 1)
+        buf, views = buffers(noise(SECTOR))
+        assert cost(slot.write, i, buf, views)[0] == 1
+        assert sector(i)[32:] == buf[32:]
+
+
+class Encrypted:
+    """A partition of encrypted flash: erased bytes read as noise, what reads as 0xFF was written."""
+
+    KEY = noise(SECTOR, 9)
+
+    def __init__(self, part):
+        self.part = part
+        self.ioctl = part.ioctl
+
+    def info(self):
+        return self.part.info()[:5] + (True,)
+
+    def _crypt(self, data, offset):
+        return bytes(c ^ self.KEY[(offset + i) % SECTOR] for i, c in enumerate(data))
+
+    def readblocks(self, i, buf, offset=0):
+        self.part.readblocks(i, buf, offset)
+        buf[:] = self._crypt(buf, offset)
+
+    def writeblocks(self, i, buf, offset=None):
+        assert (offset or 0) % 32 == 0
+        data = self._crypt(buf, offset or 0)
+        if offset is None:
+            self.part.writeblocks(i, data)
+        else:
+            self.part.writeblocks(i, data, offset)
+
+
+def test_encrypted_flash():
+    for i in (0, 2):
+        slot = Slot(Encrypted(Partition("ota_1")))
+        for data in (noise(SECTOR), b"\xff" * SECTOR, noise(SECTOR, 3)):
+            buf, views = buffers(data)
+            assert cost(slot.write, i, buf, views, 1 << 20) == (1, 1)
+            got = bytearray(SECTOR)
+            slot.readblocks(i, got)
+            assert got == buf == data
+            # Its start is not written, so that nothing tells what would be there.
+            assert slot.write(i, buf, views) is (i == 0)
+    slot.head = buf[:32]
+    slot.release()
 
 
 def test_last_sector():
@@ -197,8 +390,10 @@ def test_writing_allocates_nothing():
     slot = Slot()
     buf, views = buffers(noise(SECTOR))
     got = bytearray(SECTOR)
+    slot.part.writeblocks(2, bytes(SECTOR))
     micropython.heap_lock()
     try:
+        slot.write(2, buf, views)
         first = slot.write(1, buf, views)
         second = slot.write(1, buf, views)
         slot.readblocks(1, got)

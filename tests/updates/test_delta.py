@@ -288,7 +288,7 @@ def test_other_patches_are_refused(board, options):
 def test_after_a_power_cut_it_begins_anew_and_erases_nothing_twice(board, www, nginx):
     (www / "delta.gz").write_bytes(DELTA)
     url = nginx.url("delta.gz")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="40").returncode == CUT
     seen = board.run(
         "import https_ota\nfrom https_ota import events\nseen = []\n"
         f"https_ota.update({url!r}, cadata=open('ca.pem').read(), event=lambda e, v: seen.append(e))\n"
@@ -338,7 +338,7 @@ def test_file_that_changed_to_one_of_another_kind(board, www, nginx):
     """The record is of the compressed image, and there is a delta now, in the middle of it and from its beginning."""
     (www / "x").write_bytes(packed.pack(NEW))
     url = nginx.url("x")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="40").returncode == CUT
     (www / "x").write_bytes(DELTA)
     board.update(url)
     assert held(board) == NEW

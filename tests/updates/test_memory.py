@@ -16,11 +16,17 @@ def test_plain_get_runs_with_the_heap_locked(board, nginx):
     assert board.run(steady(nginx.url("app.bin"), True)) == "0\n"
 
 
+# A response that ends within a sector leaves a slice of the buffer, 16 bytes in 32-bit builds; another where what was read
+# with its head ends.
+GARBAGE = 64
+
+
 @pytest.mark.parametrize("size", [3072, 8192])
-def test_ranges_run_with_the_heap_locked(any_board, nginx, size):
+def test_garbage_of_a_ranged_response(any_board, nginx, size):
     if size > 4096 and any_board.interpreter.parent.name == "sim-tls4k":
         size = 1024
-    assert any_board.run(steady(nginx.url("app.bin"), True, request_size=size)) == "0\n"
+    garbage = int(any_board.run(steady(nginx.url("app.bin"), False, request_size=size)))
+    assert garbage <= GARBAGE * (50 * 4096 // size + 2)
 
 
 @pytest.fixture(params=["rsa", "p256"])
@@ -32,10 +38,15 @@ def opener(request, keys, www):
     return keys.opener(kind)
 
 
-@pytest.mark.parametrize("size", [0, 3072])
-def test_decryption_runs_with_the_heap_locked(board, nginx, opener, size):
-    text = steady(nginx.url("app.bin"), True, request_size=size)
+def test_decryption_runs_with_the_heap_locked(board, nginx, opener):
+    text = steady(nginx.url("app.bin"), True, request_size=0)
     assert board.run(text.replace("resume=False", f"resume=False, decrypt={opener}")) == "0\n"
+
+
+def test_garbage_of_a_ranged_response_that_is_decrypted(board, nginx, opener):
+    text = steady(nginx.url("app.bin"), False, request_size=3072)
+    garbage = int(board.run(text.replace("resume=False", f"resume=False, decrypt={opener}")))
+    assert garbage <= GARBAGE * (50 * 4096 // 3072 + 2)
 
 
 def test_decryption_keeps_at_most_6_kib_more(board, www, keys, opener):

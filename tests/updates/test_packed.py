@@ -113,7 +113,7 @@ def test_encrypted(any_board, www, nginx, keys):
     (www / "app.enc").write_bytes(encfiles.write(PACKED, public))
     url = nginx.url("app.enc")
     code = any_board.code(url)[:-2] + f", decrypt={keys.opener('p256')}))"
-    assert any_board.start(code, SIM_CUT="70").returncode == CUT
+    assert any_board.start(code, SIM_CUT="38").returncode == CUT
     any_board.run(code)
     assert held(any_board) == APP
     bad = bytearray(encfiles.write(PACKED, public))
@@ -233,7 +233,7 @@ def test_going_on_after_a_power_cut(any_board, www, nginx):
     """From the block that the last record was made at: 64 KiB of the image, less than that of the file."""
     (www / "app.gz").write_bytes(PACKED)
     url = nginx.url("app.gz")
-    assert any_board.start(any_board.code(url), SIM_CUT="75").returncode == CUT
+    assert any_board.start(any_board.code(url), SIM_CUT="38").returncode == CUT
     before = len(nginx.requests())
     any_board.update(url)
     assert held(any_board) == APP
@@ -249,7 +249,7 @@ def test_going_on_in_what_others_made(board, www, nginx, tmp_path, tool):
     data = made_by(TOOLS[tool], APP, tmp_path)
     (www / "app.gz").write_bytes(data)
     url = nginx.url("app.gz")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="42").returncode == CUT
     before = len(nginx.requests())
     events = board.run(
         "import https_ota\nseen = []\n"
@@ -260,7 +260,7 @@ def test_going_on_in_what_others_made(board, www, nginx, tmp_path, tool):
     sent = sum(r.sent for r in nginx.requests()[before:])
     if tool == "gzip":
         assert sent == len(data)
-        assert int(events[0]) > 30
+        assert int(events[0]) >= 30
     else:
         assert sent < len(data) * 0.75
 
@@ -268,7 +268,7 @@ def test_going_on_in_what_others_made(board, www, nginx, tmp_path, tool):
 def test_file_that_changed_meanwhile(board, www, nginx):
     (www / "app.gz").write_bytes(PACKED)
     url = nginx.url("app.gz")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="42").returncode == CUT
     other = images.app_image(size=180_000, version="3.0.0", seed=8, like_code=True)
     # One that is compressed in its place, and one that is not.
     for data in (packed.pack(other), other):
@@ -282,7 +282,7 @@ def test_file_that_changed_meanwhile(board, www, nginx):
 def test_flash_that_changed_meanwhile(board, www, nginx):
     (www / "app.gz").write_bytes(PACKED)
     url = nginx.url("app.gz")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="42").returncode == CUT
     flash = bytearray(board.flash.read_bytes())
     flash[SLOT + 5000] ^= 1
     board.flash.write_bytes(flash)
@@ -295,7 +295,7 @@ def test_firmware_without_the_slice_meanwhile(board, www, nginx, tmp_path):
     (www / "app.gz").write_bytes(PACKED)
     (www / "app.bin").write_bytes(APP)
     url = nginx.url("app.gz")
-    assert board.start(board.code(url), SIM_CUT="75").returncode == CUT
+    assert board.start(board.code(url), SIM_CUT="42").returncode == CUT
     lib = tmp_path / "lib" / "https_ota"
     shutil.copytree(ROOT / "lib" / "https_ota", lib)
     shutil.rmtree(lib / "pack")
@@ -338,7 +338,7 @@ def test_connection_cut_before_every_record(tmp_path, root, www, nginx, mode):
     with Proxy(nginx) as proxy:
         url = proxy.url("app.gz")
         if mode == "resumed":
-            assert board.start(board.code(url), SIM_CUT="45").returncode == CUT
+            assert board.start(board.code(url), SIM_CUT="26").returncode == CUT
         start = board.flash.read_bytes()
         while True:
             board.flash.write_bytes(start)

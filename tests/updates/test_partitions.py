@@ -93,11 +93,19 @@ def test_signed_data(board, tmp_path, www, nginx, keys, kind):
     assert content(board, "storage") == DATA
 
 
+def fill(board, label, size):
+    """Put something else there, so that each sector is erased."""
+    flash = bytearray(board.flash.read_bytes())
+    flash[OFFSETS[label] : OFFSETS[label] + size] = hashlib.shake_128(b"before").digest(size)
+    board.flash.write_bytes(flash)
+
+
 def test_data_goes_on_after_a_reset(board):
     large = hashlib.shake_128(b"large").digest(200_000)
+    fill(board, "storage", len(large))
     with FaultServer(large, {}) as server:
         text = board.code(server.url("x.bin"), cadata=None, insecure=True, partition="storage")
-        assert board.start(text, SIM_CUT="90").returncode == CUT
+        assert board.start(text, SIM_CUT="70").returncode == CUT
         board.run(text)
         assert b"Range: bytes=131072-" in server.requests[-1]
     assert content(board, "storage", len(large)) == large
@@ -146,6 +154,8 @@ def test_firmware_and_romfs_cut_everywhere(board, www, tmp_path, capsys):
 def test_copy_that_is_cut_is_made_again(board, www, tmp_path):
     """In every operation of the copy: the next update ends well."""
     (www / "data.bin").write_bytes(DATA)
+    for label in ("storage", "romfs_0"):
+        fill(board, label, len(DATA))
     start = tmp_path / "start.bin"
     shutil.copyfile(board.flash, start)
     sectors = -(-len(DATA) // 4096)

@@ -48,6 +48,8 @@ SAID = {
     "pack": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
     "p384": "OTAError: KEY_TYPE: .* left out of this build",
 }
+# And the slices that say them.
+SAYS = {"delta": "words", "pack": "words", "p384": "signed"}
 START = "import https_ota\nca = open('ca.pem').read()\nu = https_ota.update\n"
 
 
@@ -139,7 +141,7 @@ def test_asked_for_but_left_out(use, name):
     if f"{modules[0]}.py" in CORE:
         pytest.skip("the core needs it still")
     before = use.board.boots_from()
-    said = use("signed" if name == "p384" else "", name, "fail")
+    said = use(SAYS.get(name, ""), name, "fail")
     names = [m.replace("/", ".") for m in modules]
     names += [
         m.partition("/")[0] for m in modules if not any(m.partition("/")[0] in n for n in CORE)
@@ -151,7 +153,9 @@ def test_asked_for_but_left_out(use, name):
 
 def test_compressed_delta_with_half_of_what_it_takes(use):
     said = use("pack", "delta", "fail")
-    assert said.endswith(", got a delta, which takes the slice delta")
+    assert said.endswith("OTAError: NOT_AN_IMAGE: expected an application image")
+    said = use("pack words", "delta", "fail")
+    assert ", got a delta, which takes the slice delta" in said
 
 
 # -- mip

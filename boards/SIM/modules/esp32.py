@@ -2,6 +2,7 @@
 #
 # Exceptions are those of the esp32 port (MicroPython 1.23 to 1.26 on ESP-IDF 5).
 
+import micropython
 import simboot
 import simerror
 import simtable
@@ -94,6 +95,10 @@ class Partition:
             at += offset
         self._check_writable()
         self._check_range(at, n)
+        if _is_null(buf):
+            simerror.fail(
+                simerror.INVALID_ARG
+            )  # as esp_flash_write() says; what was erased is erased
         simboot.flash.program(self._addr + at, buf, 0, n)
 
     def ioctl(self, cmd, arg):
@@ -141,6 +146,11 @@ class Partition:
     @whole
     def mark_app_valid_cancel_rollback():
         simboot.mark_valid()
+
+
+@micropython.viper
+def _is_null(buf: ptr8) -> bool:
+    return int(buf) == 0
 
 
 def _partition(entry, block_size):

@@ -1,8 +1,8 @@
 # The SIM board's flash chip: a file with the rules of NOR flash.
 #
-# Erasing sets a 4096-byte sector to 0xFF, programming only clears bits. Each sector erased and
-# each program call (cut at sector ends) is one operation: they are counted, cost time in a model
-# of a typical chip, and the power can fail in the middle of any of them.
+# Erasing sets a sector of 4096 bytes, or a block of 64 KiB, to 0xFF, programming only clears bits. Each
+# erase and each program call (cut at sector ends) is one operation: they cost time in a model of a
+# typical chip, and the power can fail in the middle of any of them. Counted are the sectors.
 #
 # erase() and program() allocate nothing, as their likes on the chip: buffers are made once,
 # numbers stay below 2**30, and file methods take lengths instead of slices.
@@ -13,10 +13,12 @@ import simerror
 from micropython import const
 
 _SECTOR = const(4096)
+_BLOCK = const(65536)
 _PAGE = const(256)
 
 # Typical times of W25Q32JV and GD25Q32 class chips; reading is the SPI bus at 40 MHz, two lines.
 _ERASE_US = const(45000)
+_ERASE_BLOCK_US = const(150000)
 _PAGE_US = const(700)
 _READ_BYTES_PER_US = const(8)
 
@@ -53,18 +55,24 @@ class Flash:
         self.reads += 1
         self._spend(n // _READ_BYTES_PER_US)
 
-    # addr and n are multiples of a sector.
+    # addr and n are multiples of a sector. ESP-IDF takes a block wherever a whole one is meant.
     def erase(self, addr, n):
         self._guard(addr, n)
         end = addr + n
         while addr < end:
+            size = _BLOCK if addr % _BLOCK == 0 and end - addr >= _BLOCK else _SECTOR
             if _sim.cut():
-                self._tear_erase(addr)
-            self._file.seek(addr)
+                self._tear_erase(addr, size)
+            self._make_blank(addr, size)
+            self.erases += size // _SECTOR
+            self._spend(_ERASE_US if size == _SECTOR else _ERASE_BLOCK_US)
+            addr += size
+
+    def _make_blank(self, addr, n):
+        self._file.seek(addr)
+        while n:
             self._file.write(self._blank)
-            self.erases += 1
-            self._spend(_ERASE_US)
-            addr += _SECTOR
+            n -= _SECTOR
 
     def program(self, addr, buf, off, n):
         self._guard(addr, n)
@@ -104,8 +112,12 @@ class Flash:
                 "(flash write to 0x%x: bootloader, partition table or running app)" % addr,
             )
 
-    # The power fails in an erase: half the sector is blank, here and there bits of the rest are set.
-    def _tear_erase(self, addr):
+    # The power fails in an erase: half of it is blank. Of a sector here and there bits of the rest are set.
+    def _tear_erase(self, start, n):
+        addr = start
+        if n > _SECTOR:
+            self._make_blank(addr, n // 2)
+            addr += n // 2
         self._load(addr, _SECTOR)
         old = self._old
         old[: _SECTOR // 2] = self._blank[: _SECTOR // 2]
@@ -113,7 +125,7 @@ class Flash:
             old[i] |= 0xA5
         self._file.seek(addr)
         self._file.write(old)
-        self._power_off("erase", addr)
+        self._power_off("erase", start)
 
     # The power fails in a program: the first half is there, and some bits of the byte after it.
     def _tear_program(self, addr, buf, off, n):

@@ -94,7 +94,7 @@ def _whole(part):
             part.readblocks(i, buf)
             if i == 0 and parse(buf, _SECTOR) is None:
                 return False
-            checker.feed(buf, 0, buf, 0, _SECTOR)
+            checker.feed(buf, 0, _SECTOR)
             checker.hash.update(buf, mv, _SECTOR)
             if checker.length and checker.pos >= checker.length:
                 checker.finish()

@@ -10,7 +10,7 @@ from esp32 import Partition
 from micropython import const
 
 from ..errors import OTAError
-from ..hot import copy_xor
+from ..hot import copy, xor
 
 HEAD_SIZE = const(288)  # header, first segment's header, application descriptor
 _NO_LIMIT = const(0x20000000)
@@ -175,26 +175,21 @@ class Checker:
         self._got = 0
         self._last = 0
 
-    def feed(self, dst, d, src, s, n):
-        """Copy src[s:s+n], the next bytes of the image, to dst[d:]; OTAError when they can't be right."""
+    def feed(self, buf, at, n):
+        """Look at buf[at:at+n], the next bytes of the image; OTAError when they can't be right."""
         while n:
             m = n if n < self._left else self._left
-            x = copy_xor(dst, d, src, s, m, self._xor)
             state = self._state
             if state == _DATA:
-                self._xor = x
+                self._xor = xor(buf, at, m, self._xor)
             elif state == _PADDING:
-                self._last = dst[d + m - 1]
+                self._last = buf[at + m - 1]
             elif state != _TRAILER:
-                i = 0
-                while i < m:
-                    self._small[self._got + i] = dst[d + i]
-                    i += 1
+                copy(self._small, self._got, buf, at, m)
                 self._got += m
             self.pos += m
             self._left -= m
-            d += m
-            s += m
+            at += m
             n -= m
             if self._left == 0:
                 self._next()

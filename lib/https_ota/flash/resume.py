@@ -19,7 +19,7 @@ from micropython import const
 from . import nvs
 from .slot import SECTOR
 from ..errors import OTAError
-from ..hot import copy_xor, sums
+from ..hot import copy, sums
 
 _VERSION = const(2)
 _PART = const(60)
@@ -103,11 +103,11 @@ class Resume:
                         return 0
                     region.check(info, verify_spi_mode)
                 sums(buf, unit, self.sums)
-                checker.feed(buf, 0, buf, 0, unit)
+                checker.feed(buf, 0, unit)
                 checker.hash.update(buf, view, unit)
                 if crypt:
                     crypt.replay(buf, unit)
-                yield
+                yield False
         except OTAError:
             return 0
         if self.sums != expected:
@@ -181,9 +181,9 @@ class Resume:
         if self._view is not None:
             pack_into("<I", self._buf, 8, done)
             n = len(self._mark)
-            copy_xor(self._view, len(self._view) - n, self._mark, 0, n, 0)
+            copy(self._view, len(self._view) - n, self._mark, 0, n)
             if held_back is not None:
-                copy_xor(self._buf, _HEAD_AT, held_back, 0, _PART - _HEAD_AT, 0)
+                copy(self._buf, _HEAD_AT, held_back, 0, _PART - _HEAD_AT)
             self._put(self._part, self._view)
 
     def clear(self):

@@ -2,16 +2,25 @@
 
 import machine
 from esp32 import Partition
+from uctypes import bytearray_at
 
 from . import otadata, selection
 from ..errors import OTAError
 from .image import Checker, hashes, parse, running_info
 from .nvs import key
+from ..hot import blank
 
 SECTOR = const(4096)
+_BLOCK = const(65536)
+_WORTH = const(4 * 4096)  # a block is erased in the time of three to four sectors
+PIECE = const(1024)  # compared at once
 _HELD = const(32)  # bytes of an image that are written last: one block of flash encryption
-_COMPARE = const(512)
 _ERASE = const(6)
+_ADDRESS = const(2)  # in esp32.Partition.info()
+_ENCRYPTED = const(5)
+# What is in the flash, if nothing else.
+_BLANK = const(1)
+_SAME = const(2)
 _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
 
 _selected = False  # since the last start of any kind
@@ -24,6 +33,8 @@ class Region:
 
     holds_back  True keeps the first 32 bytes in RAM, as `head`, and 0xFF in the flash: what is written then is no image
                 that boots, whatever otadata says, until release() puts them there
+
+    `blocks` is how many sectors lie in blocks of 64 KiB, which are erased at once where that is faster.
     """
 
     def __init__(self, part, holds_back):
@@ -37,36 +48,83 @@ class Region:
         self.area = self
         self.head = None
         self.holds_back = holds_back
-        self._compare = bytearray(_COMPARE)
+        # Where the flash is encrypted what is blank does not look so, and what looks so is not.
+        self._plain = not info[_ENCRYPTED]
+        fits = self._plain and info[_ADDRESS] % _BLOCK == 0
+        self.blocks = fits and self.size // _BLOCK * (_BLOCK // SECTOR)
+        # As long as a block, and without memory: see erase().
+        self._nothing = bytearray_at(0, _BLOCK)
+        self._piece = bytearray(PIECE)
 
-    def erase(self, i):
-        """Erase sector i."""
-        self.part.ioctl(_ERASE, i)
+    def erase(self, i, reach=SECTOR):
+        """Erase sector i, or the block that begins there if it is worth it for `reach` bytes to come; how many sectors."""
+        # Beyond the end of a file other data may stay as it is.
+        worth = _WORTH if self.holds_back else _BLOCK
+        if i % (_BLOCK // SECTOR) or i >= self.blocks or reach < worth:
+            self.part.ioctl(_ERASE, i)
+            return 1
+        try:
+            # ESP-IDF erases all that is about to be written, by blocks; from address 0 it then refuses to write
+            # (ESP_ERR_INVALID_ARG of esp_flash_write()). So no buffer is needed.
+            self.part.writeblocks(i, self._nothing)
+        except OSError:
+            pass  # whatever was not erased is seen once it is programmed
+        return _BLOCK // SECTOR
 
-    def write(self, i, buf, views, erased=False):
-        """Make the sectors from i on hold buf; `views` are the memoryviews of its 512-byte pieces.
+    def write(self, i, buf, views, reach=0):
+        """Make the sectors from i on hold buf; `views` are the memoryviews of its pieces. Blank ones are not erased.
 
-        False when they did so before. `erased`: they are blank, nothing needs a look.
+        reach: bytes that are to be written from there on, as far as is known.
+        False when they did so before. OTAError(READ_BACK) when they don't in the end.
         """
         held = self.holds_back and i == 0
         if held:
             first = views[0]
             self.head = bytes(first[:_HELD])
             first[:_HELD] = b"\xff" * _HELD
-        changed = erased or not self.holds(i, views)
+        found = self._look(i, views, 0)
+        # What only looks blank, as after an erase that was cut, is erased after all.
+        if found != _SAME and not (found == _BLANK and self._put(i, buf, views, held)):
+            n = len(buf)
+            done = 0
+            while done < n:
+                done += self.erase(i + done // SECTOR, max(reach, n) - done) * SECTOR
+            if not self._put(i, buf, views, held):
+                raise OTAError(
+                    OTAError.READ_BACK,
+                    "sector %d of %s does not hold what was written to it" % (i, self.label),
+                )
         if held:
-            if changed:
-                if not erased:
-                    for sector in range(len(buf) // SECTOR):
-                        self.erase(sector)
-                # Not even 0xFF at its start: where the flash is encrypted that would not be blank.
-                self.part.writeblocks(0, memoryview(buf)[_HELD:], _HELD)
             first[:_HELD] = self.head
-        elif erased:
+        return found != _SAME
+
+    def _put(self, i, buf, views, held):
+        # Program what is blank; whether the flash holds it then.
+        if held:
+            # Not even 0xFF at its start: where the flash is encrypted that would not be blank.
+            self.part.writeblocks(0, memoryview(buf)[_HELD:], _HELD)
+        else:
             self.part.writeblocks(i, buf, 0)
-        elif changed:
-            self.part.writeblocks(i, buf)
-        return changed
+        return self._look(i, views, _HELD if held else 0) == _SAME
+
+    def _look(self, i, views, skip):
+        # What the flash has from sector i on, compared with the pieces but for the first `skip` bytes.
+        same = _SAME
+        empty = self._plain and _BLANK
+        piece = self._piece
+        at = 0
+        for view in views:
+            self.part.readblocks(i, piece, at)
+            if at < skip:
+                piece[:skip] = view[:skip]
+            if piece != view:
+                same = 0
+            if empty and not blank(piece, PIECE):
+                empty = 0
+            if not (same or empty):
+                break
+            at += PIECE
+        return same or empty
 
     def hold(self, buf):
         """Take away what the end of an earlier session put back; buf has room for a sector. It is to be verified anew."""
@@ -95,31 +153,12 @@ class Region:
         self.part.readblocks(0, head, 0)
         return head
 
-    def holds(self, i, views):
-        """Whether the flash holds the pieces `views` from sector i on."""
-        at = 0
-        for view in views:
-            self.part.readblocks(i, self._compare, at)
-            if self._compare != view:
-                return False
-            at += _COMPARE
-        return True
-
     def readblocks(self, i, buf, offset=0):
         """Fill buf from sector i on, as esp32.Partition's, with what is held back."""
         self.part.readblocks(i, buf, offset)
         if self.head is not None and i == 0 and offset < _HELD:
             n = min(_HELD - offset, len(buf))
             buf[:n] = self.head[offset : offset + n]
-
-    def verify(self, size, hash, buf, view):
-        """Compare what is there with its SplitHash: a generator that raises OTAError(READ_BACK). The others as in identify()."""
-        if (yield from hashes(self.readblocks, size, hash.body, buf, view)) != hash.finish():
-            raise OTAError(
-                OTAError.READ_BACK,
-                "%s does not hold what was written to it: the flash is failing, or something else wrote there"
-                % self.label,
-            )
 
     def identify(self, size, body, digest, buf, view, verify_spi_mode):
         """The info of what is there, if that is this file and it is for this board: a generator that returns it, or None.

@@ -53,9 +53,3 @@ def _kind(start):
         if start.startswith(magic):
             return what
     return "erased flash, as in a dump" if start == b"\xff" * len(start) else None
-
-
-class _Same:
-    def __init__(self, file):
-        self.validator = file.validator
-        self.total = file.total

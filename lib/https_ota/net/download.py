@@ -55,11 +55,6 @@ class Download(Exchange):
         self._start = None
         self._reading = False  # readinto() returned None
 
-    @property
-    def chunk(self):
-        """Bytes to read at once: a small range is received whole, so that the next request is out while they are written."""
-        return 4096 if 0 < self.ranges.size <= 4096 else 1024
-
     def open(self, position=0, identity=None):
         """Connect and read the first response's head; return its status: 200, 206, 204 or 304, or None.
 

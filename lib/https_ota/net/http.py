@@ -14,7 +14,7 @@ from struct import pack_into
 from micropython import const
 
 from ..errors import OTAError
-from ..hot import copy_xor
+from ..hot import copy
 from .response import Response
 
 _SLICE_MS = const(250)  # the longest wait at once
@@ -199,7 +199,7 @@ class Connection(Response):
             return self._read(buf, n)
         if held < n:
             n = held
-        copy_xor(buf, 0, self.buf, self.at, n, 0)
+        copy(buf, 0, self.buf, self.at, n)
         self.at += n
         return n
 
@@ -242,7 +242,7 @@ class Connection(Response):
         buf, at = self.buf, self.at
         n = self._filled - at
         if at:
-            copy_xor(buf, 0, buf, at, n, 0)
+            copy(buf, 0, buf, at, n)
             for i in range(n, len(buf)):
                 buf[i] = 0
         else:

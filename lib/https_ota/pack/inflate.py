@@ -19,11 +19,11 @@ from ..errors import OTAError, no_memory
 
 # A DeflateIO that runs dry can't be taken up again. A byte of content takes 2 bytes at most (15 bits for a literal, 48
 # for a match of three), and as much as a block's head before it.
-_AHEAD = const(1024)
 _BLOCK = const(384)
-_CHUNK = const(512)
-_IN_SECTOR = const(4095)
-_RING = const(1536)  # holds these, and a chunk
+_CHUNK = const(256)
+_AHEAD = const(896)  # two for each of a chunk, and a block's head
+_SECTOR = const(4096)
+_RING = const(1152)  # holds these, and a chunk
 
 
 class Inflate:
@@ -39,7 +39,6 @@ class Inflate:
     OTAError: TRUNCATED, SIZE, CHECKSUM, MEMORY.
     """
 
-    chunk = _CHUNK
     least = 0  # what a session knows of the content tells nothing of the file
 
     def __init__(self, source, wbits, total, most):
@@ -50,6 +49,7 @@ class Inflate:
         self.total = total
         self._most = total or most
         self._ring = RingIO(_RING)
+        self._buf = self._parts = None
         self._z = None
         self._ended = False
         self._taken = self.position = self._skip = 0
@@ -66,11 +66,33 @@ class Inflate:
         self._skip = position - start
 
     def readinto(self, buf):
-        """Inflate the next bytes into buf, by way of which the compressed ones come."""
+        """Inflate the next bytes into buf, by way of which the compressed ones come. Allocates for a member, and for another buf."""
+        if buf is not self._buf:
+            self._cut(memoryview(buf))
+            self._buf = buf
+        done = 0
+        while done < len(buf):
+            odd = done % _CHUNK
+            if odd or done >= _SECTOR:
+                part = memoryview(buf)[done : done + _CHUNK - odd]
+            else:
+                part = self._parts[done // _CHUNK]
+            n = self._part(part)
+            if not n:
+                return done or n
+            done += n
+        return done
+
+    def _cut(self, view):
+        # Not where it is used: a comprehension's variables are allocated at each call.
+        ends = range(0, min(len(view), _SECTOR), _CHUNK)
+        self._parts = [view[i : i + _CHUNK] for i in ends]
+
+    def _part(self, buf):
         ring = self._ring
         while True:
             while not self._ended and ring.any() < _AHEAD:
-                n = self._source.readinto(buf if len(buf) <= _CHUNK else memoryview(buf)[:_CHUNK])
+                n = self._source.readinto(buf)
                 if n is None:
                     return None
                 self._ended = not n
@@ -103,7 +125,7 @@ class Inflate:
                 self._z = None
                 # Whoever keeps the mark has had all sectors before this one.
                 end = self.position + got
-                if end & _IN_SECTOR == 0:
+                if end % _SECTOR == 0:
                     self._note(end)
             return got
         except MemoryError:

@@ -12,7 +12,7 @@ import micropython
 from micropython import const
 
 from ..errors import OTAError
-from ..hot import copy_xor
+from ..hot import copy
 
 _HEADER = const(64)
 _CHUNK = const(512)
@@ -66,7 +66,6 @@ class Patch:
     OTAError: BASE, TRUNCATED, CHECKSUM. One that was broken off begins anew.
     """
 
-    chunk = _CHUNK
     least = 0
     mark = b""
     validator = None
@@ -126,7 +125,7 @@ class Patch:
                 add(buf, d, self._in, self._at, self._old, o, n)
                 self._from += n
             else:
-                copy_xor(buf, d, self._in, self._at, n, 0)
+                copy(buf, d, self._in, self._at, n)
             self._at += n
             self._left -= n
             self.position += n

@@ -8,7 +8,7 @@ from struct import pack, pack_into, unpack_from
 import micropython
 from micropython import const
 
-from ..hot import copy_xor
+from ..hot import copy
 from .ec import Curve
 
 _BLOCK = const(128)
@@ -80,7 +80,7 @@ class SHA384:
         self._length += n
         if fill:
             at = _BLOCK - fill if n > _BLOCK - fill else n
-            copy_xor(self._rest, fill, buf, 0, at, 0)
+            copy(self._rest, fill, buf, 0, at)
             if fill + at < _BLOCK:
                 return
             _compress(self._work, _MASK, self._rest, 0, 1)
@@ -89,7 +89,7 @@ class SHA384:
             _compress(self._work, _MASK, buf, at, blocks)
             at += blocks * _BLOCK
         if at < n:
-            copy_xor(self._rest, 0, buf, at, n - at, 0)
+            copy(self._rest, 0, buf, at, n - at)
 
     def digest(self):
         """The 48 bytes; nothing can be added afterwards."""
