@@ -18,7 +18,7 @@ SLICES = {
     "delta": ("pack/patch", "pack"),
     "encrypted": ("trust/decrypt trust/ecies trust/encrypted trust/gcm", "ec"),
     "fetch": ("fleet/fetch", ""),
-    "fleet": ("fleet/manifest fleet/poll", "fetch history"),
+    "fleet": ("fleet/manifest fleet/poll fleet/smaller", "fetch history"),
     "guard": ("boot/guard", "history"),
     "history": ("boot/history boot/rollback boot/version", ""),
     "p384": ("trust/p384", "signed"),

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import operator
+import random
 import struct
 from pathlib import Path
 
@@ -76,6 +77,25 @@ def app_image(
         hash_appended=hash_appended,
         spi_mode=spi_mode,
     )
+
+
+def changed(content: bytes, seed: int, version: str = "2.0.0", places: int = 40) -> bytes:
+    """Return an image of these bytes, changed as by a later build: pieces moved, numbers changed all over, new ones."""
+    rand = random.Random(seed)
+    body = bytearray(content)
+    for _ in range(places):
+        at = rand.randrange(0, len(body) - 700)
+        what = rand.randrange(3)
+        if what == 0:
+            body[at:at] = rand.randbytes(rand.randrange(1, 200))
+        elif what == 1:
+            del body[at : at + rand.randrange(1, 60)]
+        else:
+            for i in range(at, at + 600, 24):
+                body[i] = (body[i] + 4) & 255
+    desc = app_image(version=version, seed=seed)[32 : 32 + 256]
+    body = (desc + body)[: len(body) + 256 & ~3]
+    return image([(0x3C000020, bytes(body)), (0x3FFE0000, bytes(64))], chip_id=5)
 
 
 def bootloader_image(chip_id: int = CHIP_IDS["esp32c3"]) -> bytes:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keyfiles import KINDS, NAMES, espsecure
 
-from https_ota_tools import authority, cli, release, sbv2, serve
+from https_ota_tools import authority, cli, delta, packed, release, sbv2, serve
 from https_ota_tools import keys as key_files
 from https_ota_tools.errors import ToolError
 
@@ -586,6 +586,88 @@ def test_check_of_a_signature(command, tmp_path, keys, signed_app):
     assert re.search("^signature +invalid ", checked(command, "--trusted", "00" * 32), re.M)
 
 
+# -- shorter forms
+
+BASE = images.app_image(size=6000, version="1.3.0")
+
+
+@pytest.fixture
+def forms(tmp_path, signed_app):
+    """Beside app.bin, app.gz, and delta.gz, which is to base.bin."""
+    (tmp_path / "app.gz").write_bytes(packed.pack(signed_app))
+    (tmp_path / "base.bin").write_bytes(BASE)
+    (tmp_path / "delta.gz").write_bytes(delta.make(BASE, signed_app))
+
+
+def test_shorter_forms(command, tmp_path, keys, forms):
+    make(command, keys, "--packed", "app.gz", "--delta", "delta.gz,url=d/1.gz,base=base.bin")
+    found = json.loads((tmp_path / "m.json").read_bytes())["files"][0]
+    assert found["packed"] == {"url": "app.gz", "bytes": (tmp_path / "app.gz").stat().st_size}
+    size = (tmp_path / "delta.gz").stat().st_size
+    assert found["deltas"] == [{"base": BASE[-32:].hex(), "url": "d/1.gz", "bytes": size}]
+    checked(command, code=1)  # it is not in d/
+    (tmp_path / "d").mkdir()
+    (tmp_path / "delta.gz").rename(tmp_path / "d" / "1.gz")
+    out = checked(command, code=0)
+    for name in ("packed for ESP32-C3", "delta for ESP32-C3"):
+        assert re.search(f"^{name} +valid ", out, re.M), name
+    # Without the base it can't be tried.
+    (tmp_path / "base.bin").unlink()
+    assert re.search("^delta for ESP32-C3 +absent .*not tried", checked(command, code=0), re.M)
+
+
+def test_check_tries_each_form(command, tmp_path, keys, forms, signed_app):
+    make(command, keys, "--packed", "app.gz", "--delta", "delta.gz")
+    other = images.app_image(size=6000, version="1.4.0", seed=3)
+    for name, data, words in (
+        ("app.gz", packed.pack(other), "came"),
+        ("delta.gz", delta.make(BASE, other), "came"),
+        ("delta.gz", delta.make(other, signed_app), "came"),
+    ):
+        good = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data)
+        assert words in checked(command)
+        m = (tmp_path / "m.json").read_text()
+        # By the same length, what it makes.
+        (tmp_path / "m.json").write_text(
+            m.replace(f'"bytes": {len(good)}', f'"bytes": {len(data)}')
+        )
+        assert "expected " in checked(command)
+        (tmp_path / "m.json").write_text(m)
+        (tmp_path / name).write_bytes(good)
+    checked(command, code=0)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--packed", "base.bin"], "came another image"),
+        (["--packed", "none.gz"], "cannot read none.gz"),
+        (["--packed", "cut.gz"], "the compressed file ends early"),
+        (["--packed", "other.gz"], "came another image"),
+        (["--delta", "delta.gz,base=app.bin"], "the delta is for the image with SHA-256"),
+        (["--delta", "other-delta.gz,base=base.bin"], "came another image"),
+        (["--delta", "delta.gz", "--delta", "delta.gz"], "another delta is to the same image"),
+        (["--packed", "app.gz,encrypted=app.enc"], "expected a plain file"),
+    ],
+)
+def test_forms_that_can_not_be(command, tmp_path, keys, forms, args, words):
+    (tmp_path / "cut.gz").write_bytes((tmp_path / "app.gz").read_bytes()[:-60])
+    other = images.app_image(size=12288, version="1.4.0", seed=3)
+    (tmp_path / "other.gz").write_bytes(packed.pack(other))
+    (tmp_path / "other-delta.gz").write_bytes(delta.make(BASE, other))
+    public = load_pem_public_key(keys.public("p256").read_bytes())
+    (tmp_path / "app.enc").write_bytes(encfiles.write(packed.pack(BASE), public))
+    err = refuse(command, "--file", "app.bin", *args, "--release", "1", "-o", "m.json")
+    assert words in err
+
+
+def test_a_form_belongs_to_the_file_before_it(command, capsys):
+    with pytest.raises(SystemExit):
+        command("--packed", "app.gz", "--file", "app.bin")
+    assert "behind the --file that it is a form of" in capsys.readouterr().err
+
+
 # -- what may come from anywhere
 
 FILE = {"chip": 5, "url": "a.bin", "size": 1, "sha256": "00" * 32}
@@ -597,7 +679,7 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 NAMES_OF_ALL = [*GOOD, "expires", "min_version", "secure_version", "rollout", "notes", "other"]
-NAMES_OF_FILES = [*FILE, "board", "variant", "encrypted", "other"]
+NAMES_OF_FILES = [*FILE, "board", "variant", "encrypted", "packed", "deltas", "other"]
 
 
 def parse(data):

@@ -149,6 +149,46 @@ def test_update():
     assert repr(d) == "<Decision: release 7 (9.0.0) is to be installed>"
 
 
+def test_shorter_forms():
+    """The shortest first; what is no shorter than the image is left out."""
+    forget()
+    forms = {
+        "packed": {"url": "fw.gz", "bytes": 6000},
+        "deltas": [
+            {"base": "ab" * 32, "url": "a.gz", "bytes": 7000},
+            {"base": "CD" * 32, "url": "//cdn/b.gz", "bytes": 500},
+            {"base": "ef" * 32, "url": "c.gz", "bytes": 9000},
+        ],
+    }
+    d = decide(manifest([entry(**forms)]))
+    assert d.url == "http://host/fleet/fw.bin"
+    assert d.smaller == [
+        (500, "http://cdn/b.gz", b"\xcd" * 32),
+        (6000, "http://host/fleet/fw.gz", None),
+        (7000, "http://host/fleet/a.gz", b"\xab" * 32),
+    ]
+    assert decide(manifest()).smaller == []
+    for bad in (
+        {"packed": None},
+        {"packed": 7},
+        {"packed": {"url": "a"}},
+        {"packed": {"bytes": 5}},
+        {"packed": {"url": "a b", "bytes": 5}},
+        {"packed": {"url": "a", "bytes": 0}},
+        {"deltas": {}},
+        {"deltas": [7]},
+        {"deltas": [{"url": "a", "bytes": 5}]},
+        {"deltas": [{"url": "a", "bytes": 5, "base": "ab"}]},
+        {"deltas": [{"url": "ftp://a", "bytes": 5, "base": "ab" * 32}]},
+    ):
+        e = entry()
+        e.update(bad)
+        refused(
+            OTAError.MANIFEST,
+            json.dumps({"release": 7, "version": "9.0.0", "files": [e]}).encode(),
+        )
+
+
 def test_manifest_is_asked_for_as_is_and_closed():
     net = use(Net(answer(manifest())))
     check(URL, insecure=True, request_size=0)

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import random
 import subprocess
 import zlib
 
@@ -28,28 +27,9 @@ SLOT = 0x190000
 SIZE = 150_000
 
 
-def changed(content, seed, version="2.0.0", places=40):
-    """An image that differs from another one as a later build does: pieces moved, bytes changed all over, new ones."""
-    rand = random.Random(seed)
-    body = bytearray(content)
-    for _ in range(places):
-        at = rand.randrange(0, len(body) - 700)
-        what = rand.randrange(3)
-        if what == 0:
-            body[at:at] = rand.randbytes(rand.randrange(1, 200))
-        elif what == 1:
-            del body[at : at + rand.randrange(1, 60)]
-        else:
-            for i in range(at, at + 600, 24):
-                body[i] = (body[i] + 4) & 255
-    desc = images.app_image(version=version, seed=seed)[32 : 32 + 256]
-    body = (desc + body)[: len(body) + 256 & ~3]
-    return images.image([(0x3C000020, bytes(body)), (0x3FFE0000, bytes(64))], chip_id=5)
-
-
 CODE = images.app_image(size=SIZE, seed=1, like_code=True)[400:]
-OLD = changed(CODE, 1, "1.0.0", 0)
-NEW = changed(CODE, 2)
+OLD = images.changed(CODE, 1, "1.0.0", 0)
+NEW = images.changed(CODE, 2)
 DELTA = delta.make(OLD, NEW)
 
 
@@ -149,7 +129,7 @@ def test_encrypted(board, www, nginx, keys):
 
 def test_another_base(board, tmp_path, root):
     """Told before the first erase: which image it needs, which one is there."""
-    other = changed(CODE, 5, "1.0.0")
+    other = images.changed(CODE, 5, "1.0.0")
     said, erased = refusal(board, delta.make(other, NEW))
     assert not erased
     digests = [image[-32:][:8].hex() for image in (other, OLD)]
@@ -240,7 +220,10 @@ def test_damage_never_leads_to_a_switch(board, tmp_path):
 def test_any_pair(pair_board, seed, places, size):
     """patch(base, delta) = new, by detools and by the board."""
     code = images.app_image(size=size + 1000, seed=seed % 7, like_code=bool(seed & 1))[400:]
-    old, new = changed(code, seed, "1.0.0", 0), changed(code, seed + 1, "2.0.0", places)
+    old, new = (
+        images.changed(code, seed, "1.0.0", 0),
+        images.changed(code, seed + 1, "2.0.0", places),
+    )
     made = delta.make(old, new, 512 << seed % 7)
     assert delta.opened(made, old) == new
     folder = pair_board
@@ -300,10 +283,10 @@ def test_after_a_power_cut_it_begins_anew_and_erases_nothing_twice(board, www, n
 
 @pytest.mark.parametrize("request_size", [0, 4096])
 def test_cut_in_every_operation(tmp_path, root, www, request_size):
-    small = changed(CODE[:60_000], 2)
-    made = delta.make(changed(CODE[:60_000], 1, "1.0.0", 0), small)
+    small = images.changed(CODE[:60_000], 2)
+    made = delta.make(images.changed(CODE[:60_000], 1, "1.0.0", 0), small)
     (www / "delta.gz").write_bytes(made)
-    start = with_old(tmp_path, root, old=changed(CODE[:60_000], 1, "1.0.0", 0)).flash
+    start = with_old(tmp_path, root, old=images.changed(CODE[:60_000], 1, "1.0.0", 0)).flash
     with servers.Nginx(www) as plain:
         cuts = cut_everywhere(
             start,
@@ -359,7 +342,7 @@ def test_a_delta_keeps_at_most_8_kib_more(board, tmp_path):
 
 def test_a_member_is_all_that_is_allocated_for(tmp_path, root, www, nginx):
     code = images.app_image(size=400_000, seed=1, like_code=True)[400:]
-    old, new = changed(code, 1, "1.0.0", 0), changed(code, 2, places=300)
+    old, new = images.changed(code, 1, "1.0.0", 0), images.changed(code, 2, places=300)
     board = with_old(tmp_path, root, old=old)
     (www / "delta.gz").write_bytes(delta.make(old, new))
     allocated = int(board.run(steady(nginx.url("delta.gz"), False)))

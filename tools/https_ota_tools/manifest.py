@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import os
@@ -16,7 +17,19 @@ from typing import Any
 
 import esptool.targets
 
-from https_ota_tools import encimg, files, image, keys, output, release, releasecheck, sbv2, verify
+from https_ota_tools import (
+    delta,
+    encimg,
+    files,
+    image,
+    keys,
+    output,
+    packed,
+    release,
+    releasecheck,
+    sbv2,
+    verify,
+)
 from https_ota_tools.errors import ToolError
 
 NAME = "manifest"
@@ -24,6 +37,19 @@ HELP = "make, change or check the manifest of a release"
 
 _DAYS = 60
 _KEYS = ("board", "variant", "url", "encrypted")
+_FORM_KEYS = ("url", "encrypted", "base")
+
+
+@dataclass(frozen=True)
+class Form:
+    """The same image in a shorter file: compressed, or a delta."""
+
+    path: Path
+    url: str = ""
+    # What is downloaded, where that is not the file itself.
+    encrypted: Path | None = None
+    # The image that a delta is to, so that it can be tried.
+    base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,7 @@ class Source:
     url: str = ""
     # What is downloaded, where that is not the image itself.
     encrypted: Path | None = None
+    forms: tuple[Form, ...] = ()
 
 
 def make(
@@ -173,23 +200,81 @@ def _describe(source: Source, prefix: str, signed: bool) -> tuple[dict[str, Any]
         entry["elf_sha256"] = found.desc.app_elf_sha256
     if source.encrypted:
         entry["encrypted"] = True
+    for form in source.forms:
+        _describe_form(form, entry, data, prefix)
     return entry, found
+
+
+def _describe_form(form: Form, entry: dict[str, Any], data: bytes, prefix: str) -> None:
+    """Add a shorter form of the image `data` to its entry. Raises ToolError if it is of another image."""
+    try:
+        content = packed.content(files.read(form.path))
+        base = delta.base_of(content) if delta.is_delta(content) else ""
+        if not base:
+            size = len(content)
+        elif form.base:
+            content = delta.apply(content, files.read(form.base))
+            size = len(content)
+        else:
+            size = delta.made_size(content)
+    except ToolError as e:
+        raise ToolError(f"{form.path}: {e}") from e
+    if size != len(data) or (content != data and (form.base or not base)):
+        raise ToolError(
+            f"{form.path}: expected what makes {len(data)} bytes, those of the --file before it, came another image"
+        )
+    sent = form.encrypted or form.path
+    came = files.read(sent)
+    if encimg.is_encrypted(came) != ("encrypted" in entry):
+        kind = "an encrypted" if "encrypted" in entry else "a plain"
+        raise ToolError(f"{sent}: expected {kind} file, as --file says it of the image")
+    made: dict[str, Any] = {"base": base} if base else {}
+    made["url"] = form.url or prefix + urllib.parse.quote(os.fsencode(sent.name), safe=",")
+    made["bytes"] = len(came)
+    if not base:
+        entry["packed"] = made
+    elif any(d["base"] == base for d in entry.setdefault("deltas", [])):
+        raise ToolError(f"{form.path}: another delta is to the same image")
+    else:
+        entry["deltas"].append(made)
 
 
 def _same_boards(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(a.get(name) == b.get(name) for name in ("chip", "board", "variant"))
 
 
-def _source(text: str) -> Source:
-    """Return what `APP.bin,board=B,...` says. Raises argparse.ArgumentTypeError for keys that are unknown."""
+def _split(text: str, keys: Sequence[str]) -> tuple[Path, dict[str, str]]:
+    """Return what `FILE,key=value,...` says. Raises argparse.ArgumentTypeError for keys that are unknown."""
     name, *rest = re.split(r",(?=[a-z]+=)", text)
     given = dict(part.split("=", 1) for part in rest)
     for key in given:
-        if key not in _KEYS:
-            raise argparse.ArgumentTypeError(f"{key}=: expected {', '.join(_KEYS)}")
+        if key not in keys:
+            raise argparse.ArgumentTypeError(f"{key}=: expected {', '.join(keys)}")
+    return Path(name), given
+
+
+def _form(text: str) -> Form:
+    path, given = _split(text, _FORM_KEYS)
+    encrypted, base = (Path(given[k]) if given.get(k) else None for k in ("encrypted", "base"))
+    return Form(path, given.get("url", ""), encrypted, base)
+
+
+class _AddForm(argparse.Action):
+    """A shorter form belongs to the --file before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, args: Any, form: Any, *_: Any) -> None:
+        if not args.file:
+            raise argparse.ArgumentError(self, "expected behind the --file that it is a form of")
+        last = args.file[-1]
+        args.file[-1] = dataclasses.replace(last, forms=(*last.forms, form))
+
+
+def _source(text: str) -> Source:
+    """Return what `APP.bin,board=B,...` says."""
+    name, given = _split(text, _KEYS)
     encrypted = Path(given["encrypted"]) if given.get("encrypted") else None
     return Source(
-        Path(name),
+        name,
         given.get("board", ""),
         given.get("variant", ""),
         given.get("url", ""),
@@ -246,6 +331,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="check a manifest, its signature and its files",
     )
+    for option, words in (
+        ("--packed", "a compressed form of the --file before it, for boards that can unpack it"),
+        ("--delta", "a delta to it, for boards that run its base; with base=IMAGE it is tried"),
+    ):
+        parser.add_argument(
+            option,
+            type=_form,
+            action=_AddForm,
+            metavar="FILE[,url=U][,encrypted=FILE]"
+            + (",base=IMAGE" if option == "--delta" else ""),
+            help=words,
+        )
     parser.add_argument("--release", type=int, metavar="N", help="higher than any before it")
     parser.add_argument(
         "--version", default="", help="of the firmware; by default that in the images"

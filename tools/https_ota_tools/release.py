@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class File:
     sha256: str
     elf_sha256: str
     encrypted: bool
+    # Other forms of it: (the base's digest, "" for one that is only compressed, URL, bytes).
+    smaller: tuple[tuple[str, str, int], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -200,7 +202,21 @@ def _file(entry: object) -> File:
         sha256.lower(),
         elf_sha256.lower(),
         _get(entry, "encrypted", bool, False),
+        tuple(_smaller(entry)),
     )
+
+
+def _smaller(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+    deltas = _get(entry, "deltas", list, [])
+    for n, form in enumerate([*deltas, *([entry["packed"]] if "packed" in entry else [])]):
+        if not isinstance(form, dict):
+            raise _bad(f"packed, deltas: expected {{...}}, came {_shown(form)}")
+        base = ""
+        if n < len(deltas):
+            base = _get(form, "base", str).lower()
+            if not re.fullmatch("[0-9a-f]{64}", base):
+                raise _bad(f"base: expected 64 hex digits, came {base[:80]!r}")
+        yield base, _url(_get(form, "url", str)), _number(form, "bytes", 1, MAX_IMAGE)
 
 
 def _url(url: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import esptool.targets
 
-from https_ota_tools import encimg, files, image, release, roots, sbv2
+from https_ota_tools import delta, encimg, files, image, packed, release, roots, sbv2
 from https_ota_tools.errors import ToolError
 
 
@@ -51,10 +51,11 @@ def check(
     if not manifest.files:
         checks.append(image.Check("files", image.Verdict.INVALID, "none: no board finds one"))
     for file in manifest.files:
-        path = _find(file, folder)
+        path = _find(file.url, folder)
         checks.append(_check_file(file, manifest, path))
         if checks[-1].verdict is image.Verdict.VALID and (trusted or running):
             checks.append(_check_trust(path, trusted, running))
+        checks += [_check_form(file, *form, folder) for form in file.smaller]
     return checks
 
 
@@ -120,8 +121,8 @@ def check_signature(data: bytes, signature: bytes | None, trusted: Collection[st
     return image.Check("signature", image.Verdict.INVALID, said)
 
 
-def _find(file: release.File, folder: Path) -> Path:
-    parts = urlsplit(file.url)
+def _find(url: str, folder: Path) -> Path:
+    parts = urlsplit(url)
     name = unquote(parts.path)
     # Of one that lies elsewhere, a copy in the folder.
     return folder / (Path(name).name if parts.netloc or name.startswith("/") else name)
@@ -148,6 +149,57 @@ def _check_file(file: release.File, manifest: release.Manifest, path: Path) -> i
     if detail:
         return image.Check(name, image.Verdict.ABSENT, f"{path}: {detail}")
     return image.Check(name, image.Verdict.VALID, f"{path}, {file.size} bytes")
+
+
+def _check_form(file: release.File, base: str, url: str, size: int, folder: Path) -> image.Check:
+    """Return the check of a shorter form: that it makes the same image."""
+    name = f"{'delta' if base else 'packed'} for {file.kind}"
+    path = _find(url, folder)
+    try:
+        problem, detail = _judge_form(file, base, size, files.read(path), folder)
+    except ToolError as e:
+        problem, detail = str(e), ""
+    if problem:
+        return image.Check(name, image.Verdict.INVALID, f"{path}: {problem}")
+    if detail:
+        return image.Check(name, image.Verdict.ABSENT, f"{path}: {detail}")
+    return image.Check(name, image.Verdict.VALID, f"{path}, {size} bytes")
+
+
+def _judge_form(
+    file: release.File, base: str, size: int, data: bytes, folder: Path
+) -> tuple[str, str]:
+    if len(data) != size:
+        return f"expected {size} bytes, came {len(data)}", ""
+    if file.encrypted or encimg.is_encrypted(data):
+        if not (file.encrypted and encimg.is_encrypted(data)):
+            return "encrypted or not, it should be as the image", ""
+        return "", "encrypted, so what is in it was not checked"
+    content = packed.content(data)
+    if delta.is_delta(content) != bool(base):
+        return f"expected {'a delta' if base else 'a compressed image'}, another file came", ""
+    if base:
+        if delta.base_of(content) != base:
+            return f"expected a delta to {base}, came one to {delta.base_of(content)}", ""
+        old = _image_with(base, folder)
+        if old is None:
+            return "", "not tried, as no file beside it is the image that it is to"
+        content = delta.apply(content, old)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        return f"expected what makes the image with SHA-256 {file.sha256}, came {digest}", ""
+    return "", ""
+
+
+def _image_with(digest: str, folder: Path) -> bytes | None:
+    """Return the image in a folder that has this SHA-256 at its end."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.stat().st_size <= release.MAX_IMAGE:
+            data = files.read(path)
+            found = image.examine(data).image if data[:1] == bytes([image.MAGIC]) else None
+            if found and found.digest and found.digest.hex() == digest:
+                return data
+    return None
 
 
 # What is wrong with it, and what could not be checked.

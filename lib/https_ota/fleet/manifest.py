@@ -17,6 +17,8 @@
 #     size, sha256    bytes and 64 hex digits, of the image that ends in the flash, with its signature
 #     elf_sha256      optional: 64 hex digits from the image's descriptor; a board that went back from it is told
 #     encrypted       optional: true when what is downloaded is an encrypted image
+#     packed          optional: {url, bytes}, the same compressed; it has so many bytes
+#     deltas          optional: a list of {base, url, bytes}, what makes it of the image that has these 64 hex digits at its end
 
 from hashlib import sha256
 
@@ -41,6 +43,8 @@ class Decision:
     reason   one of the constants below; `words` says it in a sentence
     version, release, notes  of the manifest
     url, size, sha256, encrypted  of this board's image; size in bytes, sha256 32 bytes
+    smaller  what is shorter, the shortest first: a list of (bytes, url, SHA-256 at the end of the image that it is a delta to,
+             None for one that is only compressed)
     All but the first two are None for NOT_MODIFIED.
     """
 
@@ -52,7 +56,7 @@ class Decision:
     MIN_VERSION = 5  # the running firmware is too old to upgrade to it at once
     FAILED = 6  # this board went back from it before
 
-    version = release = notes = url = size = sha256 = encrypted = None
+    version = release = notes = url = size = sha256 = encrypted = smaller = None
     keys = None  # that may have signed it: trusted_keys, that of the running firmware verified
 
     def __init__(self, reason, words):
@@ -145,15 +149,8 @@ def decide(manifest, base, running, board, variant, device_id, failed, floor, ru
     encrypted = _get(file, "encrypted", bool, False)
     elf = _get(file, "elf_sha256", str, "")
     failed = bool(failed) and elf != "" and _digest(elf, "elf_sha256") in failed
-    url = _get(file, "url", str)
-    for c in url:
-        if not "!" <= c <= "~":
-            raise _bad("url: %s must be percent-encoded", repr(url)[:80])
-    url = join_url(base, url)
-    try:
-        parse_url(url)
-    except ValueError as e:
-        raise _bad("%s", e)
+    url = _url(file, base)
+    smaller = _smaller(file, base)
     floor = max(running.secure_version, floor)
     if manifest.secure_version < floor:
         raise OTAError(
@@ -168,10 +165,37 @@ def decide(manifest, base, running, board, variant, device_id, failed, floor, ru
     decision.release = manifest.release
     decision.notes = manifest.notes
     decision.url = url
+    decision.smaller = [form for form in smaller if form[0] < size]
     decision.size = size
     decision.sha256 = digest
     decision.encrypted = encrypted
     return decision
+
+
+def _url(where, base):
+    url = _get(where, "url", str)
+    for c in url:
+        if not "!" <= c <= "~":
+            raise _bad("url: %s must be percent-encoded", repr(url)[:80])
+    url = join_url(base, url)
+    try:
+        parse_url(url)
+    except ValueError as e:
+        raise _bad("%s", e)
+    return url
+
+
+def _smaller(file, base):
+    found = []
+    entries = _get(file, "deltas", list, [])
+    for entry in entries + [file["packed"]] if "packed" in file else entries:
+        if not isinstance(entry, dict):
+            raise _bad("packed, deltas: expected {...}, came %s", _shown(entry))
+        needed = None
+        if len(found) < len(entries):
+            needed = _digest(_get(entry, "base", str), "base")
+        found.append((_number(entry, "bytes", 1, _MAX_SIZE), _url(entry, base), needed))
+    return sorted(found, key=lambda form: form[0])
 
 
 def _reason(manifest, size, digest, running, device_id, failed, runs):

@@ -175,17 +175,27 @@ def update_from(
         raise OTAError(OTAError.NOT_ENCRYPTED, "decrypt= is given, the image is a plain one")
     if isinstance(image_keys, str) and image_keys == "same":
         image_keys = decision.keys
-    if parse_url(decision.url)[:3] != parse_url(url)[:3]:
-        # Secrets stay with the host they were given for.
-        for name in ("headers", "auth", "cert", "key"):
-            options.pop(name, None)
-    return update(
-        decision.url,
-        size=decision.size,
-        sha256=decision.sha256,
-        trusted_keys=image_keys,
-        **_rest(options, start),
-    )
+    urls = [decision.url]
+    if decision.smaller:
+        from .smaller import of_the_file, shorter
+
+        urls = shorter(decision.smaller) + urls
+    for file in urls:
+        given = _rest(options, start)
+        if parse_url(file)[:3] != parse_url(url)[:3]:
+            # Secrets stay with the host they were given for.
+            given = {n: given[n] for n in given if n not in ("headers", "auth", "cert", "key")}
+        try:
+            return update(
+                file,
+                size=decision.size,
+                sha256=decision.sha256,
+                trusted_keys=image_keys,
+                **given,
+            )
+        except OTAError as e:
+            if file == decision.url or not of_the_file(e.code):
+                raise
 
 
 # What is left of deadline_s, for the next of several files.
