@@ -20,6 +20,7 @@ SLICES = {
     "fetch": ("fleet/fetch", ""),
     "fleet": ("fleet/manifest fleet/poll fleet/smaller", "fetch history"),
     "guard": ("boot/guard", "history"),
+    "heatshrink": ("pack/heatshrink", "delta"),
     "history": ("boot/history boot/rollback boot/version", ""),
     "p384": ("trust/p384", "signed"),
     "pack": ("pack/inflate pack/kinds pack/ring", ""),

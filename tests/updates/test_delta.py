@@ -248,6 +248,26 @@ def test_patches_of_detools_with_its_other_suffix_array(board):
     assert held(board) == NEW
 
 
+@pytest.mark.parametrize("build", ["sim", "sim64"])
+def test_espressifs_own(tmp_path, root, www, nginx, build):
+    """As the generator of esp_delta_ota makes them: by heatshrink, 8 and 7."""
+    board = with_old(tmp_path, root, build)
+    patch = io.BytesIO()
+    detools.create_patch(
+        io.BytesIO(OLD),
+        io.BytesIO(NEW),
+        patch,
+        compression="heatshrink",
+        heatshrink_window_sz2=8,
+        heatshrink_lookahead_sz2=7,
+    )
+    made = delta.MAGIC + OLD[-32:] + bytes(28) + patch.getvalue()
+    assert delta.opened(made, OLD) == NEW
+    (www / "delta").write_bytes(made)
+    board.update(nginx.url("delta"))
+    assert held(board) == NEW
+
+
 @pytest.mark.parametrize(
     "options",
     [

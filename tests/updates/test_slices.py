@@ -1,10 +1,12 @@
 """The core and its slices: each works on top of the core alone, and what is left out is missed by who asks for it."""
 
 import hashlib
+import io
 import re
 import subprocess
 import sys
 
+import detools
 import encfiles
 import images
 import mip_package
@@ -33,6 +35,7 @@ USES = {
     "assert u('{site}app.bin', cadata=ca)",
     "fleet": "assert https_ota.update_from('{site}m.json', cadata=ca)",
     "guard": "https_ota.guard(300)\nassert u('{site}app.bin', cadata=ca)",
+    "heatshrink": "assert u('{site}delta.esp', cadata=ca)",
     "history": "https_ota.last_result()\nassert u('{site}app.bin', cadata=ca, check=https_ota.newer_only)",
     "p384": "assert u('{site}p384.bin', cadata=ca, trusted_keys='{p384}')",
     "partitions": "assert u('{site}data.bin', cadata=ca, partition='storage', sha256='{data}')",
@@ -45,11 +48,12 @@ USES = {
 SAID = {
     "chip": "OTAError: CHIP_REVISION: ",  # what runs bounds the revisions
     "delta": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
+    "heatshrink": "OTAError: WRONG_FILE: .*, got a delta, which takes the slice delta",
     "pack": "OTAError: WRONG_FILE: .*, got a gzip file, which takes the slice pack",
     "p384": "OTAError: KEY_TYPE: .* left out of this build",
 }
 # And the slices that say them.
-SAYS = {"delta": "words", "pack": "words", "p384": "signed"}
+SAYS = {"delta": "words", "heatshrink": "words", "pack": "words", "p384": "signed"}
 START = "import https_ota\nca = open('ca.pem').read()\nu = https_ota.update\n"
 
 
@@ -75,6 +79,7 @@ def site(tmp_path_factory, root, keys):
         "app.bin": APP,
         "rev.bin": images.app_image(version="2.0.0", min_rev=3),
         "app.bin.gz": packed.pack(APP),
+        "delta.esp": espressifs(images.app_image(), APP),
         "delta.gz": delta.make(images.app_image(), APP),
         "app.enc": encfiles.write(APP, public),
         "data.bin": DATA,
@@ -97,6 +102,13 @@ def site(tmp_path_factory, root, keys):
             "pin": hashlib.sha256(identity.der).hexdigest(),
             **keys.digests,
         }
+
+
+def espressifs(old, new):
+    """The delta that esp_delta_ota's generator makes."""
+    patch = io.BytesIO()
+    detools.create_patch(io.BytesIO(old), io.BytesIO(new), patch, compression="heatshrink")
+    return delta.MAGIC + old[-32:] + bytes(28) + patch.getvalue()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ _KINDS = (
     (b"\x7fELF", "an ELF file"),
     (b"\xcf\xb6\x88\x07", "a pre-encrypted image"),
     (b"\x1f\x8b", "a gzip file, which takes the slice pack"),
-    (b"\x10\xde\xcd\xfc", "a delta, which takes the slice delta"),
+    (b"\x10\xde\xcd\xfc", "a delta, which takes the slice delta (or heatshrink)"),
     (b"PK\x03\x04", "a zip file"),
     (b"UF2\n", "a UF2 file"),
     (b"\xaa\x50", "a partition table"),

@@ -1,8 +1,9 @@
 # Deltas: the image that a patch makes of the running one.
 #
 # Espressif's esp_delta_ota: magic; the SHA-256 at the end of the image that it is for; 28 zeros. Then detools' "sequential"
-# patch, its compression none: its kind, the size of what it makes, a 0; then, until that is made: a number of bytes and these,
-# to add to those of the old image; a number of bytes and these, that are new; how far to go on in the old one.
+# patch: its kind, without compression or by heatshrink, which begins behind the size of what it makes; a 0; then, until that is
+# made: a number of bytes and these, to add to those of the old image; a number of bytes and these, that are new; how far to go
+# on in the old one.
 #
 # A number has 6 bits and a sign in its first byte, 7 in each other, and 128 where one follows.
 
@@ -18,6 +19,8 @@ _HEADER = const(64)
 _CHUNK = const(512)
 _WINDOW = const(256)  # bytes of the old image at once
 _MOST_BITS = const(27)
+_PLAIN = const(0)
+_HEATSHRINK = const(4)
 
 # What comes next.
 _SKIP = const(0)  # the number 0: of a format of data that is not supported
@@ -90,11 +93,17 @@ class Patch:
         self._from = self._left = self._bits = self._sign = 0
         self._next = _SKIP
         self.position = 0
-        if n <= _HEADER or head[_HEADER]:
-            raise self._bad("of another kind than detools' sequential without compression")
+        kind = head[_HEADER] if n > _HEADER else 255
+        if kind not in (_PLAIN, _HEATSHRINK):
+            raise self._bad("of another kind than detools' sequential, plain or by heatshrink")
         self.total = self._number()
-        if self.total is None:
-            raise self._bad("without a size")
+        if self.total is None or self._at == n:
+            raise self._bad("that ends within its head")
+        if kind == _HEATSHRINK:
+            from .heatshrink import Heatshrink
+
+            self._source = Heatshrink(source, bytes(head[self._at : n]))
+            self._at = n
 
     def readinto(self, buf):
         """Make the next bytes of the image."""
