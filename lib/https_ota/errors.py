@@ -111,11 +111,15 @@ def no_memory(what=""):
 
 
 def forget(*names):
-    """Give back the memory of modules that have done their work: where the package lies in files, code is in the heap."""
+    """Give back the memory of modules that have done their work: where the package lies in files, code is in the heap.
+
+    And of all that is garbage: a heap in pieces grows, by what TLS then lacks in ESP-IDF's.
+    """
     for name in names:
         room, _, name = ("https_ota." + name).rpartition(".")
         if sys.modules.pop(room + "." + name, None):
             delattr(sys.modules[room], name)
+    gc.collect()
 
 
 def refuse(option, expected, value):

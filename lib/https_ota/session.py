@@ -72,6 +72,7 @@ class Session:
                 "buffer: its %d bytes don't divide the %d of %s" % (unit, region.size, self.slot)
             )
         # Buffers first, while memory is least fragmented: nothing is allocated per sector later.
+        forget()
         self._sector = sector = bytearray(SECTOR) if self._buffer is None else self._buffer
         self._view = view = memoryview(sector)
         self._pieces = pieces = [view[i : i + PIECE] for i in range(0, unit, PIECE)]
@@ -216,7 +217,7 @@ class Session:
         # What else is in an OTA slot is of no use to anyone.
         reach = min(total or (self.is_firmware and region.size), region.size)
         at = done
-        while self._bulk and at < (reach or region.size):
+        while self._bulk and area.plain and at < (reach or region.size):
             at += area.erase(at // SECTOR, reach - at) * SECTOR
             yield STEP
         # TLS records of 16 KiB end in the same place of every fourth sector: `rest` is what was free there.

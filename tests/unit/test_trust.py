@@ -3,7 +3,7 @@
 import tls
 from binascii import a2b_base64
 
-from fakenet import raises
+from fakenet import fails, raises
 from https_ota.der import to_der
 from https_ota.net.tls import context
 
@@ -247,3 +247,49 @@ def test_chain_of_own_certificates_as_a_list():
     der = b"\x30\x00"
     e = raises(ValueError, context, None, True, [der, der], der)
     assert str(e) == "cert: expected a chain as one PEM text, got a list", e
+
+
+# -- want of memory
+
+
+def test_context_that_memory_does_not_suffice_for():
+    """A board says it by a number of its own, as that of a seed that can't be had."""
+    from https_ota import OTAError
+    from https_ota.net import tls as ours
+
+    class Short:
+        PROTOCOL_TLS_CLIENT = tls.PROTOCOL_TLS_CLIENT
+
+        @staticmethod
+        def SSLContext(protocol):
+            raise OSError(52)
+
+    ours.tls = Short
+    try:
+        assert "certificates" in fails(OTAError.MEMORY, context, CERT, False, None, None)
+    finally:
+        ours.tls = tls
+
+
+def test_certificate_that_memory_does_not_suffice_for():
+    """It is told as one that is invalid. Where there is memory, it is."""
+    import esp32
+    from https_ota import OTAError
+
+    bad = CERT_DER[:-9]
+    real = esp32.idf_heap_info
+    try:
+        for largest in (4095, 4096, 90000):
+            heaps = [(240, 4, 0, 4), (113840, largest + 9, largest, 180)]
+            esp32.idf_heap_info = lambda which, heaps=heaps: heaps
+            if largest < 4096:
+                detail = fails(OTAError.MEMORY, context, bad, False, None, None)
+                assert "the largest block 4095" in detail
+            else:
+                assert "cadata: " in str(raises(ValueError, context, bad, False, None, None))
+        # One that is good is taken, and a board without that function says what it knows.
+        context(CERT, False, None, None)
+        del esp32.idf_heap_info
+        raises(ValueError, context, bad, False, None, None)
+    finally:
+        esp32.idf_heap_info = real

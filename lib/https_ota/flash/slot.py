@@ -34,7 +34,8 @@ class Region:
     holds_back  True keeps the first 32 bytes in RAM, as `head`, and 0xFF in the flash: what is written then is no image
                 that boots, whatever otadata says, until release() puts them there
 
-    `blocks` is how many sectors lie in blocks of 64 KiB, which are erased at once where that is faster.
+    `blocks` is how many sectors lie in blocks of 64 KiB, which are erased at once where that is faster; `plain` tells whether
+    the flash is not encrypted.
     """
 
     def __init__(self, part, holds_back):
@@ -49,8 +50,8 @@ class Region:
         self.head = None
         self.holds_back = holds_back
         # Where the flash is encrypted what is blank does not look so, and what looks so is not.
-        self._plain = not info[_ENCRYPTED]
-        fits = self._plain and info[_ADDRESS] % _BLOCK == 0
+        self.plain = not info[_ENCRYPTED]
+        fits = info[_ADDRESS] % _BLOCK == 0
         self.blocks = fits and self.size // _BLOCK * (_BLOCK // SECTOR)
         # As long as a block, and without memory: see erase().
         self._nothing = bytearray_at(0, _BLOCK)
@@ -86,9 +87,10 @@ class Region:
         # What only looks blank, as after an erase that was cut, is erased after all.
         if found != _SAME and not (found == _BLANK and self._put(i, buf, views, held)):
             n = len(buf)
+            reach = max(reach if self.plain else 0, n)
             done = 0
             while done < n:
-                done += self.erase(i + done // SECTOR, max(reach, n) - done) * SECTOR
+                done += self.erase(i + done // SECTOR, reach - done) * SECTOR
             if not self._put(i, buf, views, held):
                 raise OTAError(
                     OTAError.READ_BACK,
@@ -110,7 +112,7 @@ class Region:
     def _look(self, i, views, skip):
         # What the flash has from sector i on, compared with the pieces but for the first `skip` bytes.
         same = _SAME
-        empty = self._plain and _BLANK
+        empty = self.plain and _BLANK
         piece = self._piece
         at = 0
         for view in views:
