@@ -74,6 +74,10 @@ budgets: setup ## lower the budgets of memory and size to what is needed now
 bench-crypto: setup ## what signatures and decryption take, likewise
 	@$(PY) tests/bench/crypto.py
 
+IMAGES ?=
+bench-pack: setup ## compressed images and deltas of what you give, likewise (IMAGES="OLD.bin:NEW.bin=what_it_is ...")
+	@PYTHONPATH=tests/support $(PY) tests/bench/packing.py $(IMAGES)
+
 zoo: setup ## the servers that updates come from, likewise
 	@$(PY) tests/bench/zoo.py
 
@@ -89,4 +93,4 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 clean: ## remove what was built (the sources stay)
 	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench budgets bench-crypto zoo package soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device

@@ -105,36 +105,46 @@ class Inflate:
                 return 0
             if self._skip:
                 n = min(n, self._skip)
-            n = self._inflate(buf, n)
-            self.position += n
+            if self._z is None:
+                self._note(self.position)
+                self._z = deflate.DeflateIO(ring, deflate.AUTO, self._wbits)
+            got = self._inflate(buf, n)
+            self.position += got
+            if got < n:
+                # Whoever keeps the mark has had all sectors before this one.
+                self._z = None
+                if self.position % _SECTOR == 0:
+                    self._note(self.position)
             if self.position > self._most:
                 self._compare(self._most)
             if self._skip:
-                self._skip -= n
-            elif n:
-                return n
+                self._skip -= got
+            elif got:
+                return got
 
+    # Few names, and no more than these calls: a frame of more than 11 words would be allocated each time.
     def _inflate(self, buf, n):
-        z = self._z
         try:
-            if z is None:
-                self._note(self.position)
-                z = self._z = deflate.DeflateIO(self._ring, deflate.AUTO, self._wbits)
-            got = z.readinto(buf, n)
-            if got < n:
-                self._z = None
-                # Whoever keeps the mark has had all sectors before this one.
-                end = self.position + got
-                if end % _SECTOR == 0:
-                    self._note(end)
-            return got
+            return self._z.readinto(buf, n)
         except MemoryError:
-            raise no_memory("it was compressed with a window of %d bytes, " % (1 << self._wbits))
-        except (EOFError, OSError) as e:
-            code, what = OTAError.CHECKSUM, "is damaged"
-            if isinstance(e, EOFError):
-                code, what = OTAError.TRUNCATED, "ends early"
-        raise OTAError(code, "the compressed file %s, at byte %d" % (what, self._at()))
+            self._too_large()
+        except EOFError:
+            self._cut_off()
+        except OSError:
+            self._damaged()
+
+    def _too_large(self):
+        raise no_memory("it was compressed with a window of %d bytes, " % (1 << self._wbits))
+
+    def _cut_off(self):
+        raise OTAError(
+            OTAError.TRUNCATED, "the compressed file ends early, at byte %d" % self._at()
+        )
+
+    def _damaged(self):
+        raise OTAError(
+            OTAError.CHECKSUM, "the compressed file is damaged, at byte %d" % self._at()
+        )
 
     def _at(self):
         return self._taken - self._ring.any()
