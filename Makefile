@@ -68,8 +68,9 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 bench: setup ## memory, sizes and times into tests/bench/README.md
 	@$(PY) tests/bench/ram.py
 
-budgets: setup ## lower the budgets of memory and size to what is needed now
+budgets: setup ## lower the budgets to what is needed now: memory and size, counts
 	@PYTHONPATH=tests/support:firmware $(PY) tests/support/budgets.py
+	@PYTHONPATH=tests/support:firmware $(PY) tests/support/figures.py
 
 bench-crypto: setup ## what signatures and decryption take, likewise
 	@$(PY) tests/bench/crypto.py
