@@ -16,6 +16,7 @@
 
 // On in ESP-IDF's defaults and off in MicroPython's unix port.
 #define MBEDTLS_BASE64_C
+#define MBEDTLS_ECP_NIST_OPTIM
 #define MBEDTLS_PEM_PARSE_C
 #define MBEDTLS_PKCS1_V21
 #define MBEDTLS_SSL_KEEP_PEER_CERTIFICATE
