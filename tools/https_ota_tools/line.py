@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import select
 import struct
 import time
 from pathlib import Path
@@ -104,14 +105,17 @@ class Line:
             raise LinkError(f"{self.port}: the connection has ended")
         port = self._transport.serial
         end = time.monotonic() + wait_s
-        while True:
-            n = port.inWaiting()
-            if n:
-                self._buffer += port.read(n)
+        while not (n := port.inWaiting()):
+            left = end - time.monotonic()
+            if left <= 0:
                 return
-            if time.monotonic() >= end:
-                return
-            time.sleep(0.001)
+            fd = getattr(port, "fd", None)
+            if fd is not None:
+                select.select([fd], [], [], left)
+            # A line that has hung up is ready to be read as well; elsewhere than on POSIX nothing tells.
+            if not port.inWaiting():
+                time.sleep(0.001)
+        self._buffer += port.read(n)
 
     def _expect(self, what: bytes, timeout_s: float, otherwise: str) -> None:
         try:

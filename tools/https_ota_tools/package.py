@@ -213,6 +213,8 @@ except OSError as e:
 LOAD_S = 20
 # How long the board may write without asking for more: a filesystem tidies up at times.
 SILENCE_S = 60
+# How long a board that has stopped answering is looked for.
+REOPEN_S = 5
 _ENOSPC = 28
 # Of a file that does not come, see onboard.SOURCE.
 _LOST = 110
@@ -372,7 +374,7 @@ def install(board: link.Link, package: Package, path: list[str], folder: str | N
             if not left:
                 raise
             try:
-                board.reopen(5)
+                board.reopen(REOPEN_S)
             except link.LinkError:
                 raise e from None
     error = int(said[-1])
