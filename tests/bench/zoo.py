@@ -34,7 +34,7 @@ def row(entry: zoo.Entry, folder: Path, chains: list[tuple[certs.Authority, cert
             found = facts(probe.probe(url, web.Trust((root.cert,), "the test's root")))
             for mode, (build, options) in zoo.MODES.items():
                 board = zoo.new_board(folder, build)
-                said = zoo.update(board, url, IMAGE, root, **options)
+                said = zoo.update(board, url, IMAGE, root, timeout_s=entry.timeout_s, **options)
                 results[mode].append(zoo.result(said))
     return [entry.name, *found, *(" / ".join(results[mode]) for mode in zoo.MODES)]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SERVER = """\
-import json, os, sys
+import gc, json, os, sys
 from https_ota_tools import __main__, cli
+gc.freeze()  # at its end, a process looks through what it has made, and not through all that was here before
 for line in iter(sys.stdin.readline, ""):
     todo = json.loads(line)
     if not (pid := os.fork()):

@@ -27,6 +27,8 @@ from certs import Identity
 
 HOST = "127.0.0.1"
 DEADLINE_S = 10
+# How long updates may wait for a server that is known to say nothing at its end.
+SILENT_S = 3
 
 # Lines for a server or location of nginx.
 # A filter that may change the length makes nginx send Transfer-Encoding: chunked and no Accept-Ranges.
@@ -264,7 +266,10 @@ root "{self.root}";
 
 
 class OpenSSLServer(ProcessServer):
-    """`openssl s_server -WWW` over the files below `root`: HTTP/1.0, no Content-Length, no ranges."""
+    """`openssl s_server -WWW` over the files below `root`: HTTP/1.0, no Content-Length, no ranges.
+
+    It leaves the TCP connection open behind the end of TLS: an update waits for its timeout_s, see SILENT_S.
+    """
 
     def __init__(self, root: Path, identity: Identity, *options: str) -> None:
         super().__init__(identity)
@@ -373,6 +378,9 @@ class _ThreadServer(Server):
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
 
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        self.port = reserve_port(stack)
+
     def start(self) -> None:
         context = None
         if self.identity:
@@ -380,7 +388,6 @@ class _ThreadServer(Server):
             context.maximum_version = self.tls
         # A server that comes back has the port it had.
         self._listener = socket.create_server((HOST, self.port))
-        self.port = self._listener.getsockname()[1]
         self._run(self._accept, self._listener, context)
 
     def stop(self) -> None:
@@ -496,6 +503,15 @@ def tls_1_2(server: Server) -> ssl.SSLContext:
     context.load_cert_chain(files.cert, files.key)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def reserve_port(stack: contextlib.ExitStack) -> int:
+    """Return a port that is ours until the stack is closed, also while no server runs on it."""
+    # Bound but not listening, this socket keeps it; a server may listen on it thanks to SO_REUSEADDR.
+    reserved = stack.enter_context(socket.socket())
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((HOST, 0))
+    return int(reserved.getsockname()[1])
 
 
 def _shutdown(connection: socket.socket, how: int) -> None:

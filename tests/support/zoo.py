@@ -16,7 +16,17 @@ import simflash
 from aiohttp import web
 from board import PENDING_VERIFY, Board, message
 from s3 import S3
-from servers import DEADLINE_S, HOST, Nginx, OpenSSLServer, ProcessServer, Server, tls_1_2
+from servers import (
+    DEADLINE_S,
+    HOST,
+    SILENT_S,
+    Nginx,
+    OpenSSLServer,
+    ProcessServer,
+    Server,
+    reserve_port,
+    tls_1_2,
+)
 
 APACHE_MODULES = ("mpm_event", "authz_core", "ssl")
 
@@ -35,7 +45,7 @@ class Apache(ProcessServer):
         self._wait_until(self._accepts)
 
     def _prepare(self, stack: ExitStack) -> None:
-        self.port = _reserve_port(stack)
+        self.port = reserve_port(stack)
         # Started by root, Apache gives up root's rights and could not read what is in a test's folder.
         self.directory.chmod(0o755)
         shutil.copytree(self.root, self.directory / "www")
@@ -85,7 +95,7 @@ class Lighttpd(ProcessServer):
         self._wait_until(self._accepts)
 
     def _prepare(self, stack: ExitStack) -> None:
-        self.port = _reserve_port(stack)
+        self.port = reserve_port(stack)
         files = self.identity.write(self.directory, "server")
         (self.directory / "lighttpd.conf").write_text(f"""\
 server.modules = ("mod_openssl")
@@ -195,6 +205,8 @@ class Entry(NamedTuple):
     ranges: bool
     # Why the 4 KiB board can't have the file: the code of the OTAError; "ok" when it can.
     tls4k: str = "ok"
+    # The option of updates from it.
+    timeout_s: int = 15
 
 
 def _openssl_small(root: Path, identity: certs.Identity) -> Server:
@@ -208,9 +220,15 @@ ZOO = (
     Entry("S3 (moto)", S3, ranges=True),
     Entry("aiohttp", Aiohttp, ranges=True),
     Entry("python http.server", PythonServer, ranges=False, tls4k="TLS_BUFFER"),
-    Entry("openssl s_server", OpenSSLServer, ranges=False, tls4k="TLS_BUFFER"),
+    Entry(
+        "openssl s_server",
+        OpenSSLServer,
+        ranges=False,
+        tls4k="TLS_BUFFER",
+        timeout_s=SILENT_S,
+    ),
     # Without ranges too, but no record is larger than 2048 bytes.
-    Entry("openssl s_server, 2 KiB records", _openssl_small, ranges=False),
+    Entry("openssl s_server, 2 KiB records", _openssl_small, ranges=False, timeout_s=SILENT_S),
 )
 
 KINDS = ("rsa", "ec")
@@ -274,11 +292,3 @@ def new_board(folder: Path, build: str) -> Board:
     board = Board(simflash.make_flash(folder / "flash.bin"), build)
     assert board.running().version == "1.0.0"
     return board
-
-
-def _reserve_port(stack: ExitStack) -> int:
-    # Bound but not listening, this socket keeps the port ours; a server may listen on it thanks to SO_REUSEADDR.
-    reserved = stack.enter_context(socket.socket())
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind((HOST, 0))
-    return reserved.getsockname()[1]

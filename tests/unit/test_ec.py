@@ -11,6 +11,16 @@ from https_ota.trust.p384 import P384
 CURVES = (P256, P384)
 
 
+# Euclid's algorithm.
+def inverse(a, m):
+    last, rest, factor, x = m, a % m, 0, 1
+    while rest:
+        q = last // rest
+        last, rest = rest, last - q * rest
+        factor, x = x, factor - q * x
+    return factor % m
+
+
 # The group law as it is written down; None is infinity.
 def add(c, a, b):
     if a is None or b is None:
@@ -18,9 +28,9 @@ def add(c, a, b):
     if a[0] == b[0]:
         if (a[1] + b[1]) % c.p == 0:
             return None
-        m = 3 * (a[0] * a[0] - 1) * pow(2 * a[1], c.p - 2, c.p) % c.p
+        m = 3 * (a[0] * a[0] - 1) * inverse(2 * a[1], c.p) % c.p
     else:
-        m = (b[1] - a[1]) * pow((b[0] - a[0]) % c.p, c.p - 2, c.p) % c.p
+        m = (b[1] - a[1]) * inverse(b[0] - a[0], c.p) % c.p
     x = (m * m - a[0] - b[0]) % c.p
     return x, (m * (a[0] - x) - a[1]) % c.p
 

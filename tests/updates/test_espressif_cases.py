@@ -78,7 +78,7 @@ def test_invalid_chip_id(any_board, www, nginx):
 def test_chunked(board, www, openssl):
     """A9: closed by the end of the connection, in spite of its name."""
     (www / "app.bin").write_bytes(GOOD)
-    accept(board, openssl.url("app.bin"))
+    accept(board, openssl.url("app.bin"), timeout_s=servers.SILENT_S)
 
 
 def test_chunked_for_real(board, www, root):
@@ -117,7 +117,7 @@ def test_openssl_aligned_bin(board, www, openssl):
     """A15: bytes behind the image are tolerated."""
     padding = random.Random(15).randbytes(-len(GOOD) % 289 + 289)
     (www / "app.bin").write_bytes(GOOD + padding)
-    accept(board, openssl.url("app.bin"))
+    accept(board, openssl.url("app.bin"), timeout_s=servers.SILENT_S)
 
 
 def test_verify_min_chip_revision(any_board, www, nginx):

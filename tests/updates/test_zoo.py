@@ -43,7 +43,9 @@ def test_update(animal, tmp_path, mode):
     entry, server, root = animal
     build, options = zoo.MODES[mode]
     board = zoo.new_board(tmp_path, build)
-    said = zoo.update(board, server.url("app.bin"), IMAGE, root, **options)
+    said = zoo.update(
+        board, server.url("app.bin"), IMAGE, root, timeout_s=entry.timeout_s, **options
+    )
     assert zoo.result(said) == zoo.expected(entry, mode), said
     if said != "ok":
         assert "expected TLS records of up to 4096 bytes" in said
