@@ -49,8 +49,11 @@ sim-serial: setup $(SIM_FLASH) ## a SIM board behind a serial port, for mpremote
 demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
 	@$(PY) tests/demo.py
 
-test: setup lint ## everything that CI checks
-	$(PY) -m pytest -q
+# Most tests wait for something half of their time: one process more than there are cores.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+test: setup lint ## everything that CI checks (WORKERS=n processes)
+	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m "not quiet"
+	$(PY) -m pytest -q -m quiet
 
 PORT ?=
 test-device: setup ## the tests on a board (PORT=/dev/ttyUSB0; WIFI_SSID, WIFI_KEY; without PORT a SIM board)

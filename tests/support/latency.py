@@ -38,8 +38,8 @@ def over_network_ms(folder: Path, rtt_s: float) -> int:
 def prepare(folder: Path) -> certs.Authority:
     """Make what is served, and return who vouches for the server."""
     root = certs.root()
+    (folder / "www").mkdir(parents=True, exist_ok=True)
     (folder / "ca.pem").write_bytes(root.pem)
-    (folder / "www").mkdir(exist_ok=True)
     (folder / "www" / "app.bin").write_bytes(images.app_image(size=SIZE, seed=3))
     return root
 

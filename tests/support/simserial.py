@@ -18,7 +18,10 @@ import time
 import tty
 from pathlib import Path
 
-from board import Board
+from board import Board, Running
+from servers import wait_for
+
+from https_ota_tools import link
 
 # What waits for a host that does not read. A chip has less.
 _MAX_PENDING = 1 << 16
@@ -116,6 +119,27 @@ class SerialBoard:
                     pass
             if self._host in writable and to_host:
                 del to_host[: os.write(self._host, to_host[:1024])]
+
+
+def running(serial: SerialBoard) -> Running:
+    """Which firmware runs now: asked over the line, without a reset."""
+    with link.Link(serial.port, soft_reset=False) as board:
+        found = board.ask(
+            "import https_ota, esp32\n"
+            "_say(repr((https_ota.running_info().version,\n"
+            "      esp32.Partition(esp32.Partition.RUNNING).info()[4], https_ota.state())))"
+        )
+    return Running(*found)
+
+
+def runs_again(serial: SerialBoard) -> None:
+    """Wait until the application, which says "app up", has started after all that was done to it."""
+    wait_for(
+        lambda: (
+            serial.said.rfind(b"app up")
+            > max(serial.said.rfind(b"MPY: soft reboot"), serial.said.rfind(b"rst:0x"))
+        )
+    )
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 import images
 import pytest
-import servers
 import simflash
 from board import ROOT, VALID, Board, Running
-from simserial import SerialBoard
+from servers import wait_for
+from simserial import SerialBoard, running, runs_again
 
 from https_ota_tools import cli, link, package
 
@@ -55,24 +55,8 @@ def stock_board(tmp_path, name, **env):
 
 
 @pytest.fixture
-def app(tmp_path):
-    """A new firmware's file."""
-    path = tmp_path / "new.bin"
-    path.write_bytes(images.app_image(size=30_000, version="2.0.0", seed=2))
-    return path
-
-
-@pytest.fixture
-def tool(capsys):
-    """Returns a function that runs a command and returns all that it printed."""
-
-    def tool(serial, command, *args, status=0):
-        came = cli.main([command, "--port", serial.port, *map(str, args)])
-        said = capsys.readouterr()
-        assert came == status, said.out + said.err
-        return said.out + said.err
-
-    return tool
+def tool(on_board):
+    return on_board
 
 
 def put(serial, files, where="lib/https_ota"):
@@ -82,25 +66,6 @@ def put(serial, files, where="lib/https_ota"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
     return folder
-
-
-def running(serial):
-    with link.Link(serial.port, soft_reset=False) as board:
-        found = board.exec(
-            "import https_ota, esp32\n"
-            "print(https_ota.running_info().version,\n"
-            "      esp32.Partition(esp32.Partition.RUNNING).info()[4], https_ota.state())"
-        ).split()
-    return Running(found[-3], found[-2], int(found[-1]))
-
-
-def runs_again(serial):
-    servers.wait_for(
-        lambda: (
-            serial.said.rfind(b"app up")
-            > max(serial.said.rfind(b"MPY: soft reboot"), serial.said.rfind(b"rst:0x"))
-        )
-    )
 
 
 # Name: what is done to a good copy, and what is said of it.
@@ -224,7 +189,7 @@ def test_a_firmware_that_reads_other_files_is_told_of_before_anything_starts(
     data[1000 : 1000 + len(text)] = text
     app.write_bytes(images.seal(bytes(data)))
     put(stock, compiled)
-    servers.wait_for(lambda: b"app up" in stock.said)  # its first start writes otadata
+    wait_for(lambda: b"app up" in stock.said)  # its first start writes otadata
     before = stock.board.flash.read_bytes()
     said = tool(stock, "push", app, "--usb", status=2 if other else 0)
     if not other:
@@ -358,6 +323,7 @@ def test_room_that_was_counted_wrong_is_given_back(tmp_path, tool, app, monkeypa
 @pytest.mark.parametrize("cut", [1, 60, 180])
 def test_a_power_cut_while_a_copy_is_replaced_leaves_one(tmp_path, tool, app, cut, monkeypatch):
     monkeypatch.setattr(package, "SILENCE_S", 1)
+    monkeypatch.setattr(package, "REOPEN_S", 1)
     monkeypatch.setattr(link, "_LAST_S", 0.5)
     with littlefs(tmp_path) as serial:
         with link.Link(serial.port) as board:

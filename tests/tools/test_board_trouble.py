@@ -1,6 +1,7 @@
 """What goes wrong around a push: with the self-test, boot.py, watchdogs, the port, the clock. None of it is a verdict."""
 
 import datetime
+import functools
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import servers
 from board import PENDING_VERIFY, VALID, Running
 from cryptography import x509
-from simserial import SerialBoard
+from simserial import SerialBoard, running, runs_again
 
 from https_ota_tools import authority, cli, link
 
@@ -21,24 +22,8 @@ IDLE = UP + "while True:\n    time.sleep(1)\n"
 
 
 @pytest.fixture
-def app(tmp_path):
-    """A new firmware's file."""
-    path = tmp_path / "new.bin"
-    path.write_bytes(images.app_image(size=30_000, version="2.0.0", seed=2))
-    return path
-
-
-@pytest.fixture
-def tool(serial, capsys):
-    """Returns a function that runs a command and returns all that it printed."""
-
-    def tool(command, *args, status=0):
-        came = cli.main([command, "--port", serial.port, *map(str, args)])
-        said = capsys.readouterr()
-        assert came == status, said.out + said.err
-        return said.out + said.err
-
-    return tool
+def tool(serial, on_board):
+    return functools.partial(on_board, serial)
 
 
 @pytest.fixture
@@ -51,25 +36,6 @@ def script(tmp_path):
         return path
 
     return write
-
-
-def running(port):
-    with link.Link(port, soft_reset=False) as board:
-        found = board.ask(
-            "import https_ota, esp32\n"
-            "_say(repr((https_ota.running_info().version,\n"
-            "      esp32.Partition(esp32.Partition.RUNNING).info()[4], https_ota.state())))"
-        )
-    return Running(*found)
-
-
-def runs_again(serial):
-    servers.wait_for(
-        lambda: (
-            serial.said.rfind(b"app up")
-            > max(serial.said.rfind(b"MPY: soft reboot"), serial.said.rfind(b"rst:0x"))
-        )
-    )
 
 
 # -- the self-test
@@ -107,7 +73,7 @@ def test_a_self_test_that_tells_nothing_is_no_verdict(
     assert says in said and "Nothing was decided about test 2.0.0" in said
     assert "mark_app_valid_cancel_rollback" in said and "--retry-failed" in said
     if "SystemExit" in says:
-        assert running(serial.port) == Running("2.0.0", "ota_1", PENDING_VERIFY)
+        assert running(serial) == Running("2.0.0", "ota_1", PENDING_VERIFY)
     else:
         serial.power_off()
         assert serial.board.boots_from()[32:][24:28] == b"\1\0\0\0"
@@ -127,7 +93,7 @@ def test_a_port_that_fails_in_the_self_test_is_no_verdict(serial, tool, app, scr
     monkeypatch.setattr(link.Link, "_follow", follow)
     said = tool("push", app, "--usb", "--self-test", script("print('tested')"), status=2)
     assert failed and "Nothing was decided about test 2.0.0" in said
-    assert running(serial.port) == Running("2.0.0", "ota_1", PENDING_VERIFY)
+    assert running(serial) == Running("2.0.0", "ota_1", PENDING_VERIFY)
 
 
 def test_a_self_test_that_hangs_has_failed(serial, tool, app, script):
@@ -147,7 +113,7 @@ def test_what_was_taken_back_by_hand_can_be_tried_again_by_hand(serial, tool, ap
     said = tool("push", app, "--usb", status=2)
     assert "FAILED_BEFORE" in said and "(here: --retry-failed)" in said
     tool("push", app, "--usb", "--confirm", "--retry-failed")
-    assert running(serial.port) == Running("2.0.0", "ota_1", VALID)
+    assert running(serial) == Running("2.0.0", "ota_1", VALID)
 
 
 def test_a_firmware_that_restarts_in_its_self_test_went_back_by_itself(serial, tool, app, script):
@@ -157,7 +123,7 @@ def test_a_firmware_that_restarts_in_its_self_test_went_back_by_itself(serial, t
     )
     assert "the bootloader took the new firmware back" in said and "--retry-failed" in said
     runs_again(serial)
-    assert running(serial.port) == Running("1.0.0", "ota_0", VALID)
+    assert running(serial) == Running("1.0.0", "ota_0", VALID)
 
 
 def test_ctrl_c_after_the_restart_is_no_verdict(serial, app, script):
@@ -184,7 +150,7 @@ def test_ctrl_c_after_the_restart_is_no_verdict(serial, app, script):
     assert process.returncode == 130
     assert "Nothing was decided about test 2.0.0" in error and "Traceback" not in error
     runs_again(serial)
-    assert running(serial.port) == Running("2.0.0", "ota_1", PENDING_VERIFY)
+    assert running(serial) == Running("2.0.0", "ota_1", PENDING_VERIFY)
 
 
 # -- boot.py
@@ -245,7 +211,7 @@ def test_a_watchdog_that_nobody_sees_is_fed_once_it_has_bitten(board, tmp_path, 
         assert status == 0, said
         assert "a watchdog runs on the board; it is fed meanwhile" in said.err
         runs_again(serial)
-        assert running(serial.port) == Running("2.0.0", "ota_1", VALID)
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
 
 
 def test_no_watchdog_is_started_where_none_runs(serial, tool, app):
@@ -298,11 +264,11 @@ def test_native_usb_that_comes_back_under_another_name(
     said = capsys.readouterr()
     assert status == (0 if back else 2), said
     if back:
-        assert running(serial.port) == Running("2.0.0", "ota_1", VALID)
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
     else:
         assert "has not come back" in said.err
         assert "Nothing was decided about test 2.0.0" in said.err
-        assert running(serial.port) == Running("2.0.0", "ota_1", PENDING_VERIFY)
+        assert running(serial) == Running("2.0.0", "ota_1", PENDING_VERIFY)
 
 
 # -- the clock
@@ -316,7 +282,7 @@ def test_a_clock_that_is_set_and_wrong_is_set_right(board, app, capsys, year):
         said = capsys.readouterr()
         assert status == 0, said
         assert "the board's clock is wrong: set by this machine's, to UTC" in said.out
-        assert running(serial.port) == Running("2.0.0", "ota_1", VALID)
+        assert running(serial) == Running("2.0.0", "ota_1", VALID)
 
 
 def test_certificates_begin_before_a_clock_that_is_behind():

@@ -10,7 +10,7 @@ import pytest
 import servers
 import simflash
 from board import ROOT, VALID, Board
-from simserial import SerialBoard
+from simserial import SerialBoard, runs_again
 
 from https_ota_tools import cli, link, otadata, package
 
@@ -236,16 +236,6 @@ def states(serial):
     records = [otadata.Entry.decode(flash[a : a + 32]) for a in (0xD000, 0xE000)]
     good = sorted((e for e in records if e.crc_ok), key=lambda e: e.seq)
     return [(e.slot(2), e.state) for e in good]
-
-
-def runs_again(serial):
-    """Wait until the application has started after all that was done to it."""
-    servers.wait_for(
-        lambda: (
-            serial.said.rfind(b"app up")
-            > max(serial.said.rfind(b"MPY: soft reboot"), serial.said.rfind(b"rst:0x"))
-        )
-    )
 
 
 @pytest.fixture

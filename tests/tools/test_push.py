@@ -1,6 +1,7 @@
 """`https-ota push`: upgrades by hand, over the cable and over the network, and what stops them."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 import servers
 import simflash
 from board import PENDING_VERIFY, ROOT, VALID, Board, Running
-from simserial import SerialBoard
+from simserial import SerialBoard, running
 
 from https_ota_tools import cli, delta, link, package, packed, partition, sbv2
 from https_ota_tools import keys as key_files
@@ -30,27 +31,9 @@ def app(tmp_path):
 
 
 @pytest.fixture
-def push(serial, capsys):
+def push(serial, on_board):
     """Returns a function that pushes and returns what it printed."""
-
-    def run(*args, status=0):
-        came = cli.main(["push", "--port", serial.port, *map(str, args)])
-        said = capsys.readouterr()
-        assert came == status, said.out + said.err
-        return said.out + said.err
-
-    return run
-
-
-def running(serial):
-    """Which firmware runs now: asked over the line, without a reset."""
-    with link.Link(serial.port, soft_reset=False) as board:
-        found = board.exec(
-            "import https_ota, esp32\n"
-            "print(https_ota.running_info().version,\n"
-            "      esp32.Partition(esp32.Partition.RUNNING).info()[4], https_ota.state())"
-        ).split()
-    return Running(found[0], found[1], int(found[2]))
+    return functools.partial(on_board, serial, "push")
 
 
 @pytest.mark.parametrize("way", ["--usb", "--wifi"])
@@ -89,13 +72,13 @@ def test_a_key_that_is_not_that_of_the_running_firmware_is_told(tmp_path, root, 
         images.app_image(size=30_000, version=v, seed=n) for n, v in enumerate(("1.0", "2.0"))
     )
     path = tmp_path / "new.bin"
-    for running, signers, told in (
+    for runs, signers, told in (
         ((own, other), (own, other), False),
         ((own, other), (other, own), True),
         ((own,), (), True),
         ((), (other,), False),
     ):
-        app = sbv2.sign(old, running) if running else old
+        app = sbv2.sign(old, runs) if runs else old
         board = Board(simflash.make_flash(tmp_path / "flash.bin", app))
         path.write_bytes(sbv2.sign(new, signers) if signers else new)
         with SerialBoard(board) as serial:

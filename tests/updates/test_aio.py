@@ -16,6 +16,14 @@ from https_ota_tools import sbv2
 START = """
 import asyncio, gc, os, time, https_ota
 from https_ota import aio, events
+
+files_before = len(os.listdir("/proc/self/fd"))
+async def cancel(task):
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        print("cancelled", len(os.listdir("/proc/self/fd")) - files_before)
 """
 
 
@@ -35,7 +43,7 @@ def test_servers(tmp_path, entry):
     ca, identity = zoo.chain("ec")
     board = make_board(tmp_path, ca, "sim")
     with entry.start(zoo.make_folder(tmp_path, image), identity) as server:
-        board.update(server.url("app.bin"), aio=True)
+        board.update(server.url("app.bin"), aio=True, timeout_s=entry.timeout_s)
     assert board.running().version == "2.0.0"
 
 
@@ -119,16 +127,11 @@ def progress(done, total):
     global far
     far = done
 async def main():
-    before = len(os.listdir("/proc/self/fd"))
     update = aio.update({url!r}, insecure=True, request_size={size}, progress=progress)
     task = asyncio.create_task(update)
     while far < 200_000:
         await asyncio.sleep_ms(0)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        print("cancelled", len(os.listdir("/proc/self/fd")) - before)
+    await cancel(task)
 asyncio.run(main())
 """
 
@@ -161,14 +164,9 @@ def test_cancelled_while_it_waits(board, where):
             url = silent.url("app.bin").replace("http:", "https:")
         said = board.run(f"""{START}
 async def main():
-    before = len(os.listdir("/proc/self/fd"))
     task = asyncio.create_task(aio.update({url!r}, insecure=True))
     await asyncio.sleep_ms(300)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        print("cancelled", len(os.listdir("/proc/self/fd")) - before)
+    await cancel(task)
 asyncio.run(main())
 """)
     assert said == "cancelled 0\n"
@@ -234,6 +232,7 @@ print(worst["begin"], worst["perform"], worst["finish"])
 """
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("build", ["sim", "sim-tls4k"])
 def test_other_tasks_go_on(tmp_path, root, www, nginx, capsys, build):
     """A task that wants to run every 10 ms waits no longer than a sector takes: 56 ms by the model of the flash.

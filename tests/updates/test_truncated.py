@@ -5,11 +5,11 @@ import hashlib
 import images
 import partitions
 import pytest
-from board import PENDING_VERIFY, Board
+from board import PENDING_VERIFY
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from faults import FaultServer
 
-from https_ota_tools import mkflash, partition, sbv2
+from https_ota_tools import sbv2
 
 IMAGE = images.app_image(size=30_000, version="2.0.0", seed=5)
 # Whole sectors come before each cut: what was written last is a good place to stop.
@@ -24,13 +24,7 @@ every = pytest.mark.parametrize("how", WAYS)
 
 @pytest.fixture
 def board(tmp_path, root):
-    (tmp_path / "ca.pem").write_bytes(root.pem)
-    table = partition.read_csv(partitions.TABLE, "table")
-    flash = tmp_path / "flash.bin"
-    flash.write_bytes(mkflash.make_flash(images.app_image(), table, 4 << 20))
-    board = Board(flash)
-    board.running()
-    return board
+    return partitions.board_with_data(tmp_path, root)
 
 
 @pytest.fixture(params=["tls", "plain"])
