@@ -3,7 +3,6 @@
 # The loop is held for a sector's erase and program at most; and by what can't be cut in pieces: looking up a
 # host's name, a flight of the TLS handshake, the arithmetic of a signature or of a private key.
 
-import asyncio
 from asyncio import core
 
 from micropython import const
@@ -71,29 +70,35 @@ class OTA(Blocking):
         # As ota.OTA._run().
         try:
             for step in self._steps:
-                if self._passes(step, mark):
-                    await core.sleep_ms(0)
-                    return
+                done = self._passes(step, mark)
                 if step is None:
                     await self._wait()
                 else:
                     await core.sleep_ms(0)
+                if done:
+                    return
         except BaseException as e:
             # A task that is cancelled here leaves the work where it is.
             self._fail(e)
             raise
         self.abort()
 
-    async def _wait(self):
+    # To be awaited as what asyncio.Stream does is: by a generator.
+    def _wait(self):
         stream, to_write, ms = self._file.waits_for()
         ms = max(1, min(ms, _MOST_MS))
         if stream is None:
-            await core.sleep_ms(ms)
+            yield from core.sleep_ms(ms)
             return
+        # With asyncio.wait_for(), a task that is cancelled in the moment in which that gives up goes on.
+        waker = core.create_task(_wake(core.cur_task, ms))
+        queue = core._io_queue
         try:
-            await asyncio.wait_for_ms(_ready(stream, to_write), ms)
-        except asyncio.TimeoutError:
+            yield (queue.queue_write if to_write else queue.queue_read)(stream)
+        except OSError:
             pass  # the next try knows whether that was too long
+        finally:
+            waker.cancel()
 
     async def __aenter__(self):
         return self
@@ -128,12 +133,12 @@ class OTA(Blocking):
         await self.finish()
 
 
-# An awaitable of asyncio's kind: what asyncio.Stream does.
-def _ready(stream, to_write):
-    if to_write:
-        yield core._io_queue.queue_write(stream)
-    else:
-        yield core._io_queue.queue_read(stream)
+# Ends a task's wait for a stream.
+async def _wake(task, ms):
+    await core.sleep_ms(ms)
+    if task.data is core._io_queue:
+        task.cancel()
+        task.data = OSError
 
 
 def abort():

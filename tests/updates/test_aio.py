@@ -173,6 +173,28 @@ asyncio.run(main())
     assert board.running().version == "1.0.0"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_cancelled_in_the_moment_in_which_a_wait_ends(board, scheme):
+    """The loop was held meanwhile: the end of the wait, the network and the one who cancels are all due at once."""
+    script = (servers.Peer.stall,) * 20
+    with servers.ScriptServer(None, *script) as silent:
+        url = silent.url("app.bin").replace("http", scheme)
+        said = board.run(f"""{START}
+async def main():
+    for turns in range(8):
+        task = asyncio.create_task(aio.update({url!r}, insecure=True))
+        await asyncio.sleep_ms(60)
+        time.sleep_ms(300)
+        for _ in range(turns):
+            await asyncio.sleep_ms(0)
+        if task.done():
+            await task
+        await cancel(task)
+asyncio.run(main())
+""")
+    assert said == "cancelled 0\n" * 8
+
+
 @pytest.mark.parametrize("how", ["update", "with", "for"])
 def test_what_ctrl_c_leaves_can_be_ended(board, how):
     """It ends asyncio.run() where it is, without a word to the tasks that wait."""
