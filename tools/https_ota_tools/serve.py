@@ -325,8 +325,8 @@ def run(args: argparse.Namespace) -> int:
         for path in sorted(p for p in args.folder.rglob("*") if p.is_file()):
             where = urllib.parse.quote(os.fsencode(path.relative_to(args.folder).as_posix()))
             print(f"https://{names[0]}:{server.port}/{where}")
-        print(f"serving {args.folder} on port {server.port}; Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"serving {args.folder} on port {server.port}; Ctrl-C ends it", flush=True)
             threading.Event().wait()
     return 0
 
