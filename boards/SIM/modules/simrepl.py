@@ -217,7 +217,8 @@ def _flash_filesystem():
 # What the port's _boot.py does, which Ctrl-C ends as well: nothing is mounted then, and no program found.
 def _mount():
     folder = os.getenv("SIM_FS")
-    time.sleep_ms(10)  # as long as it takes to look through a flash
+    # As long as it takes to look through a flash.
+    time.sleep_ms(int(os.getenv("SIM_MOUNT_MS") or 10))
     vfs.mount(_flash_filesystem() if folder == "flash" else _Folder(folder), "/")
     os.chdir("/")
 
