@@ -123,12 +123,23 @@ def test_it_compiles(version, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+EVERYTHING = """\
+import shlex, sys
+from https_ota_tools import cli, package
+for line in sys.stdin:
+    status = cli.main(shlex.split(line))
+    assert status == 0, (status, line)
+print(len(package.prepare(0).files))
+"""
+
+
 def use(command, folder):
-    """Do some of everything with an installed package."""
+    """Do some of everything with an installed package: its command, and all others in one process of its Python."""
     app = images.app_image(version="1.2.3")
     (folder / "app.bin").write_bytes(app)
-    for words in (
-        "--version",
+    # Tools of their own are linked from where they are.
+    python = command.resolve().with_name("python")
+    lines = (
         "inspect app.bin",
         "mkflash app.bin -o flash.bin",
         "slots flash.bin",
@@ -140,16 +151,16 @@ def use(command, folder):
         "keygen encrypt-p256 -o device.pem",
         "encrypt signed.bin --key device.pub.pem -o sent.bin",
         "decrypt sent.bin --key device.pem -o back.bin",
-    ):
-        line = [*command, *words.split()]
-        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-    code = "from https_ota_tools import package; print(len(package.prepare(0).files))"
-    done = subprocess.run(
-        [command[0].replace("https-ota", "python"), "-c", code], capture_output=True, check=False
     )
-    if done.returncode == 0:
-        assert int(done.stdout) == len(list((ROOT / "lib/https_ota").rglob("*.py")))
+    for line, text in (
+        ([command, "--version"], ""),
+        ([python, "-c", EVERYTHING], "\n".join(lines)),
+    ):
+        done = subprocess.run(
+            line, cwd=folder, input=text, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert int(done.stdout.split()[-1]) == len(list((ROOT / "lib/https_ota").rglob("*.py")))
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -167,7 +178,7 @@ def test_pip_installs_it(version, wheel, tmp_path):
     )
     if done.returncode:
         pytest.skip(f"pip gets no dependencies here: {done.stderr.strip()[-200:]}")
-    use([str(commands / "https-ota")], tmp_path)
+    use(commands / "https-ota", tmp_path)
 
 
 def test_pip_installs_the_folder(sources, tmp_path):
@@ -213,4 +224,4 @@ def test_other_installers(tool, wheel, tmp_path):
     )
     if done.returncode:
         pytest.skip(f"{tool} gets no dependencies here: {done.stderr.strip()[-200:]}")
-    use([str(tmp_path / "bin" / "https-ota")], tmp_path)
+    use(tmp_path / "bin" / "https-ota", tmp_path)

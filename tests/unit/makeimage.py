@@ -7,13 +7,25 @@ DROM = 0x3C000020  # where data segments are seen in memory; the flash page offs
 RAM = 0x3FCA0000
 
 
+@micropython.viper
+def _fill(out: ptr8, n: int, x: int):
+    for i in range(n):
+        x = (x * 1021 + 12345) & 0xFFFFF
+        out[i] = x >> 9
+
+
+@micropython.viper
+def _xor(data: ptr8, n: int) -> int:
+    x = 0
+    for i in range(n):
+        x ^= data[i]
+    return x
+
+
 def noise(n, seed=1):
     """n bytes that do not repeat early; the same for the same seed."""
     out = bytearray(n)
-    x = seed * 40503 & 0xFFFFFF | 1
-    for i in range(n):
-        x = (x * 1021 + 12345) & 0xFFFFF
-        out[i] = x >> 9 & 255
+    _fill(out, n, seed * 40503 & 0xFFFFFF | 1)
     return bytes(out)
 
 
@@ -43,8 +55,7 @@ def build(sizes, seed=1, hashed=1, desc=None, **fields):
         if i == 0:
             data = ((desc or descriptor()) + data)[:size]
         out += pack("<II", RAM if i else DROM, size) + data
-        for c in data:
-            checksum ^= c
+        checksum ^= _xor(data, len(data))
     out += bytes(15 - len(out) % 16) + bytes([checksum])
     if hashed == 1:
         out += sha256(out).digest()

@@ -80,8 +80,11 @@ def fresh(size=9000):
     return firmware(size=size, seed=_seed)
 
 
+_firmware = firmware()
+
+
 def entry(data=None, **fields):
-    data = firmware() if data is None else data
+    data = _firmware if data is None else data
     result = {
         "chip": running_info().chip,
         "url": "fw.bin",
