@@ -51,6 +51,8 @@ demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real ngi
 
 # Most tests wait for something half of their time: one process more than there are cores.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+# Hundreds of processes import the tools: what one has compiled, the others need not.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup lint ## everything that CI checks (WORKERS=n processes)
 	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m "not quiet"
 	$(PY) -m pytest -q -m quiet

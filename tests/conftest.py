@@ -18,6 +18,11 @@ settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
 
 
+def pytest_collection_modifyitems(items):
+    """What may take minutes begins first, so that processes which share the tests end together."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def root():
     """A root certificate that the boards trust."""
