@@ -70,8 +70,15 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
 
-bench: setup ## memory, sizes and times into tests/bench/README.md
-	@$(PY) tests/bench/ram.py
+# The objects of sim64, linked once more with the names of functions: what valgrind tells instructions apart by.
+NAMED := $(BUILD)/sim64-names/micropython
+$(NAMED): $(BUILD)/sim64/micropython
+	@mkdir -p $(dir $@)
+	@$(MAKE) -s -W firmware/firmware.mk $< STRIP= PROG=../sim64-names/micropython
+	@touch $@
+
+bench: setup $(NAMED) ## memory, sizes, counts and times into build/bench.json and tests/bench/README.md
+	@$(PY) tests/bench/run.py
 
 budgets: setup ## lower the budgets to what is needed now: memory and size, counts
 	@PYTHONPATH=tests/support:firmware $(PY) tests/support/budgets.py
@@ -97,6 +104,6 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_model.py
 
 clean: ## remove what was built (the sources stay)
-	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
+	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/sim64-names $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
 
 .PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device

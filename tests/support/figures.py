@@ -152,10 +152,11 @@ class Bench:
         board.running()
         return board
 
-    def operations(self, slot: bytes = OLDER, build: str = "sim", **options: object) -> Done:
-        """Count what an update does to the flash."""
+    def operations(self, slot: bytes | None = None, **options: object) -> Done:
+        """Count what an update does to the flash; the slot holds an older image as large if nothing is said."""
+        older = OLDER if self.size == SIZE else images.app_image(size=self.size, seed=2)
         given = "".join(f", {name}={value!r}" for name, value in options.items())
-        board = self.board(build, slot)
+        board = self.board(slot=older if slot is None else slot)
         said = board.run(COUNT.format(url=self.url, options=given))
         return Done(*map(int, said.split()))
 
