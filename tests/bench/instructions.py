@@ -52,7 +52,7 @@ if left:
     part.writeblocks(i, buf)
 part.set_boot()
 """
-OURS = "import https_ota\nhttps_ota.update({url!r}, cadata=open('ca.der', 'rb').read(), request_size={request_size})"
+OURS = "import https_ota\nhttps_ota.update({url!r}, cadata=open('ca.der', 'rb').read(), request_size={request_size}, resume={resume})"
 
 
 def missing() -> str:
@@ -106,21 +106,21 @@ class Counter:
         length = (self.bench.www / name).stat().st_size
         return BARE.format(port=self.bench.nginx.port, name=name, size=length)
 
-    def ours(self, size: int, request_size: int = 0) -> str:
+    def ours(self, size: int, request_size: int = 0, resume: bool = True) -> str:
         url = self.bench.nginx.url(self.publish(size))
-        return OURS.format(url=url, request_size=request_size)
+        return OURS.format(url=url, request_size=request_size, resume=resume)
 
     def packed(self, size: int) -> str:
         path = self.bench.www / f"{size}.gz"
         if not path.exists():
             path.write_bytes(packed.pack(code_like(size)))
-        return OURS.format(url=self.bench.nginx.url(path.name), request_size=0)
+        return OURS.format(url=self.bench.nginx.url(path.name), request_size=0, resume=True)
 
     def delta(self, size: int) -> str:
         path = self.bench.www / f"{size}.delta"
         if not path.exists():
             path.write_bytes(delta.make(base(size), code_like(size)))
-        return OURS.format(url=self.bench.nginx.url(path.name), request_size=0)
+        return OURS.format(url=self.bench.nginx.url(path.name), request_size=0, resume=True)
 
 
 def costs(lines: Iterator[str]) -> Iterator[tuple[str, int]]:

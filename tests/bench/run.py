@@ -36,12 +36,19 @@ def count_instructions() -> dict:
         bare = counter.slope(counter.bare)
         plain = counter.slope(counter.ours)
         ranges = {n: counter.slope(lambda size, n=n: counter.ours(size, n)) for n in RANGES}
+        # The SIM board's NVS is written in Python, a chip's is not.
+        no_nvs = [
+            counter.slope(lambda size, n=n: counter.ours(size, n, resume=False))
+            for n in (0, 4 * KIB)
+        ]
         unpacked = counter.slope(counter.packed)
         patched = counter.slope(counter.delta, instructions.base)
         sizes = {n: counter.count(counter.ours(n), n) for n in IMAGES}
     return {
         "plain GET, over the bare loop": plain / bare,
         "ranged, 4 KiB, over the bare loop": ranges[4 * KIB] / bare,
+        "plain GET, without records in NVS": no_nvs[0] / bare,
+        "ranged, 4 KiB, without records in NVS": no_nvs[1] / bare,
         "compressed, over the plain GET": unpacked / plain,
         "delta, over the plain GET": patched / plain,
         OF_ALL_RANGES: {n: figure / bare for n, figure in ranges.items()},
