@@ -1,6 +1,7 @@
 """A bad link: between a board and a server, it delays what passes and breaks connections."""
 
 import asyncio
+import collections
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
@@ -11,11 +12,12 @@ from servers import DEADLINE_S, HOST, Server
 class Proxy(Server):
     """Passes TCP on to `upstream`, whose path and scheme its URLs have.
 
-    `rtt_s` is the time that a byte and its answer need on top of what they need without it. `cut_at=n` ends the
+    `rtt_s` is the time that a byte and its answer need on top of what they need without it. With `window` only so many of
+    the server's bytes are on their way in a round trip, as a receiver has room for no more. `cut_at=n` ends the
     connection once, in place of the server's TLS record number n, counted from 1 over all connections;
     `records` is how many there were, `was_cut` whether it came to that. With `bytes_s` the server's bytes come
     so slowly, those of each connection behind the first `fast`. `spoil` maps the number of a record to
-    what makes another of it.
+    what makes another of it. `down_bytes` is how many came from the server.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -25,6 +27,7 @@ class Proxy(Server):
         upstream: Server,
         *,
         rtt_s: float = 0,
+        window: int = 0,
         cut_at: int = 0,
         bytes_s: float = 0,
         fast: int = 0,
@@ -36,6 +39,8 @@ class Proxy(Server):
         self.spoil = dict(spoil or {})
         self.upstream = upstream
         self.rtt_s = rtt_s
+        self.window = window
+        self.down_bytes = 0
         self.cut_at = cut_at
         self.records = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +85,9 @@ class Proxy(Server):
                 pieces = self._records
             elif self.bytes_s:
                 pieces = self._slowly
-            down = asyncio.create_task(self._pass(there, writer, pieces))
+            elif self.window:
+                pieces = self._windowed
+            down = asyncio.create_task(self._pass(there, writer, pieces, down=True))
             # When the server's side has ended, so has the connection; the board's may end first.
             await down
             up.cancel()
@@ -91,7 +98,7 @@ class Proxy(Server):
                 with contextlib.suppress(OSError):
                     await w.wait_closed()
 
-    async def _pass(self, reader, writer, pieces) -> None:
+    async def _pass(self, reader, writer, pieces, *, down: bool = False) -> None:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -107,6 +114,7 @@ class Proxy(Server):
         try:
             with contextlib.suppress(ConnectionError):
                 async for data in pieces(reader):
+                    self.down_bytes += len(data) * down
                     queue.put_nowait((loop.time() + self.rtt_s / 2, data))
             queue.put_nowait((loop.time() + self.rtt_s / 2, b""))
             await delivery
@@ -132,6 +140,20 @@ class Proxy(Server):
                 piece = data[i : i + size]
                 await asyncio.sleep(len(piece) / self.bytes_s)
                 yield piece
+
+    async def _windowed(self, reader):
+        loop = asyncio.get_running_loop()
+        room = self.window
+        flying: collections.deque[tuple[float, int]] = collections.deque()
+        while data := await reader.read(room):
+            room -= len(data)
+            # Their acknowledgement comes a round trip after they went out, and makes room.
+            flying.append((loop.time() + self.rtt_s, len(data)))
+            yield data
+            while not room or (flying and flying[0][0] <= loop.time()):
+                due, n = flying.popleft()
+                await asyncio.sleep(due - loop.time())
+                room += n
 
     async def _records(self, reader):
         with contextlib.suppress(asyncio.IncompleteReadError):

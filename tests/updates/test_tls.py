@@ -220,7 +220,8 @@ def test_client_certificate_stays_with_its_origin(any_board, www, root, device, 
             )
             assert [r.status for r in first.requests()] == [302, 302]
         statuses = [r.status for r in other.requests()]
-        assert statuses.count(403) == 1 and 400 not in statuses
+        # Those behind the first that was refused had been sent.
+        assert 1 <= statuses.count(403) <= 12 and 400 not in statuses
     assert any_board.running().version == "2.0.0"
 
 

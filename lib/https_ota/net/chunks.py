@@ -8,7 +8,6 @@ _DATA = const(2)
 _TRAILER = const(3)
 
 _MAX_LENGTH = const(0x10000000)  # of a body, as in response.py
-_DIGITS = b"0123456789ABCDEFabcdef"
 
 
 def next_chunk(response):
@@ -21,7 +20,7 @@ def next_chunk(response):
         if response.chunk == _SIZE:
             # Behind it there may be spaces, and what nobody uses.
             digits = bytes(response.buf[at:end]).split(b";", 1)[0].rstrip()
-            if not digits or not all(c in _DIGITS for c in digits):
+            if not digits or not all(c in b"0123456789ABCDEFabcdef" for c in digits):
                 response.refuse(end)
             size = int(digits, 16)
             if size > _MAX_LENGTH:

@@ -48,7 +48,10 @@ class Download(Exchange):
         self.stall_s = stall_s
         self.deadline_s = deadline_s
         self._patience_ms = int((stall_s + self.timeout_s) * 1000)
-        self.failures = None  # what retry.py counts
+        self.failures = 0  # since the last progress
+        self.failed_at = (
+            self.renewed_at
+        ) = -1  # positions: of the last failure, of the last new link
         self.pause_ms = self.pause_from = 0  # to wait before the next request
         self.moment = 0  # when the last new bytes came
         self._pulse = 0  # when there was a sign of life: bytes that are passed over count
@@ -69,7 +72,7 @@ class Download(Exchange):
             self._ask(position, identity)
             self._opening = True
         try:
-            if self._goes_on() and self._response():
+            if self._response():
                 return self.status
             self._check_time()
         except (OSError, OTAError) as e:
@@ -84,7 +87,7 @@ class Download(Exchange):
             from .words import unsafe
 
             raise unsafe(tls)
-        if self._pending or self._out:
+        if self._out or self._under_way():
             self.drop()  # what was asked for is not wanted any more
         self._expect(position, identity)
         self.ranges.choose(tls, self.position)
@@ -109,7 +112,7 @@ class Download(Exchange):
             self._reading = True
             self._pulse = time.ticks_ms()  # the caller may have been away for long
         try:
-            n = self._read(buf) if self._goes_on() else None
+            n = self._read(buf)
             if n:
                 self.position += n
                 self.moment = self._pulse = time.ticks_ms()
@@ -138,15 +141,12 @@ class Download(Exchange):
             time.sleep_ms(min(self._pause_left(), _SLICE_MS))
 
     def _pause_left(self):
-        return max(0, self.pause_ms - time.ticks_diff(time.ticks_ms(), self.pause_from))
-
-    def _goes_on(self):
-        """Whether a pause is over, if there was one."""
+        left = 0
         if self.pause_ms:
-            if self._pause_left():
-                return False
-            self.pause_ms = 0
-        return True
+            left = max(0, self.pause_ms - time.ticks_diff(time.ticks_ms(), self.pause_from))
+            if not left:
+                self.pause_ms = 0  # clocks go round
+        return left
 
     def _check_time(self):
         now = time.ticks_ms()
@@ -168,7 +168,7 @@ class Download(Exchange):
             self._opening = self._reading = False
             raise
         if self.event:
-            self.event(_RETRY, self.failures.count if self.failures else 0)
+            self.event(_RETRY, self.failures)
 
     def _read(self, buf):
         """One piece of the body, as large as it comes; 0 at the end of the file."""
@@ -176,7 +176,8 @@ class Download(Exchange):
             if self.total is not None and self.position >= self.total:
                 return 0
             conn = self._conn
-            if self._pending or self._out or conn is None or conn.ready():
+            over = conn is None or not (conn.left or conn.chunk)
+            if over and (conn is None or self._pending or self._out or conn.keep):
                 if not self._response():
                     return None
                 conn = self._conn
@@ -206,7 +207,7 @@ class Download(Exchange):
             if self._skip or self.position != self._end:
                 raise OTAError(
                     OTAError.DISCONNECTED,
-                    "the response ended early, %d of %s bytes have come"
+                    "the response ended with byte %d of %s"
                     % (self.position, self._end or self.least),
                 )
             if not conn.ready():
@@ -216,9 +217,25 @@ class Download(Exchange):
         """Use the time that the caller takes to write what it got."""
         if self.position == self.total:
             self.drop()  # frees the TLS buffers
-        elif self.position == self._end and self._conn.ready():
-            # The next request goes out now, so that the round trip hides behind the flash.
-            try:
-                self._send()
-            except (OSError, OTAError):
-                self.drop()  # the next read connects anew
+            return
+        # Requests go out now, so that the round trips hide behind the flash.
+        try:
+            while self._may_send() and self._send():
+                pass
+        except (OSError, OTAError):
+            self.drop()  # the next read connects anew
+            self.ranges.deep = False
+
+    def _may_send(self):
+        """Whether a request may go out while the caller has to do with what it got."""
+        conn = self._conn
+        if not self._under_way():
+            return conn.keep
+        # Several at once, where the server said that it keeps the connection.
+        return self._out or (
+            self.status == 206
+            and conn.keep
+            and not conn.old
+            and self._asked < self.total
+            and self.ranges.go_ahead(self.position, self._asked)
+        )

@@ -21,6 +21,7 @@ class Exchange:
 
     `total` and `validator` tell of the file, as its server does from one response to the next: what is absent is not
     different. `content_checked` is for an owner to set who knows size and SHA-256: a mirror's own ETag is no other file.
+    A subclass has _pause_left(): milliseconds until the next request may go out.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Exchange:
             ("http_hook", "a function", http_hook, not http_hook or callable(http_hook)),
             (
                 "request_size",
-                "None, 0 or at least 512 bytes",
+                "None, 0 or at least 512",
                 request_size,
                 request_size is None
                 or (
@@ -93,8 +94,14 @@ class Exchange:
         self._opening = False  # the first response is to come
         self._context = self._conn = None
         self._head = None  # of requests, with room for what differs
-        self._out = 0  # bytes of the request under way, 0 when there is none
-        self._pending = False  # a request is out whose response has not been read
+        self._out = 0  # bytes of a request that is not sent whole, 0 when there is none
+        self._asked = 0  # one past the last byte that was asked for
+        self._pending = (
+            0  # requests that are out, and the heads of their responses have not been read
+        )
+        self.several = (
+            False  # on this connection a request went out before the last answer was read
+        )
         self._failed = False  # the server answered with an error, whose text is to come
         self._redirects = 0
         self._end = 0  # one past the last byte of the response under way
@@ -118,22 +125,11 @@ class Exchange:
         """Close the connection, to go on with another one."""
         conn = self._conn
         self._conn = self._head = None
-        self._pending = self._failed = False
-        self._out = 0
+        self.several = self._failed = False
+        self._pending = self._out = 0
         if conn is not None:
             self.answered = self.answered or conn.answered
             conn.close()
-
-    def _connect(self):
-        tls, host, port, _ = self.origin
-        if tls and self._context is None:
-            from .tls import context
-
-            insecure, cert, key = self._trust
-            if self.origin[:3] != self.first[1][:3]:
-                cert = key = None
-            self._context = context(self.cadata, insecure, cert, key)
-        return Connection(host, port, self._context if tls else None, self.timeout_s)
 
     # -- which file it is ---------------------------------------------------------------------------
 
@@ -191,13 +187,29 @@ class Exchange:
 
     # -- requests -----------------------------------------------------------------------------------
 
+    def _under_way(self):
+        """Whether something was asked for that has not been read."""
+        conn = self._conn
+        return conn is not None and (self._pending or conn.left or conn.chunk)
+
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
+        if self._pause_left():
+            return None
         if not self._out:
             self._prepare()
         conn = self._conn
         if conn is None:
-            self._conn = conn = self._connect()
+            tls, host, port, _ = self.origin
+            if tls and self._context is None:
+                from .tls import context
+
+                insecure, cert, key = self._trust
+                if self.origin[:3] != self.first[1][:3]:
+                    cert = key = None
+                self._context = context(self.cadata, insecure, cert, key)
+            conn = Connection(host, port, self._context if tls else None, self.timeout_s)
+            self._conn = conn
         if not conn.opened:
             if not conn.open():
                 return None
@@ -212,16 +224,21 @@ class Exchange:
                 self.cadata = None  # parsed: the caller's data need not stay in memory
         if not conn.send(self._head, self._out):
             return None
+        if self._under_way():
+            self.several = True
         self._out = 0
-        self._pending = True
+        self._pending += 1
         return True
 
     def _prepare(self):
-        if self._conn is not None and not self._conn.ready():
-            self.drop()
-        first, ranges = self.position, self.ranges
-        ranges.grow(first)
-        stop = ranges.stop(first, self.offset, self.total)
+        ranges = self.ranges
+        if not self._under_way():
+            if self._conn is not None and not self._conn.ready():
+                self.drop()
+            self._asked = self.position
+            ranges.grow(self.position)
+        first = self._asked
+        self._asked = stop = ranges.stop(first, self.offset, self.total)
         ranged = first or ranges.size
         headers, digest = self._own
         if self._head is None or self._hook or digest:
@@ -240,7 +257,7 @@ class Exchange:
     def _response(self):
         """Ask, unless that is done, and read the head of the response: True when it is one of the file, or that there is none."""
         while True:
-            if not self._pending and not self._send():
+            if (self._out or not self._pending) and not self._send() and not self._pending:
                 return None
             conn = self._conn
             if not self._failed:
@@ -256,7 +273,10 @@ class Exchange:
                 self._redirect(conn.location)
             elif self._check(conn):
                 self._redirects = 0
-                self._pending = self._opening = False
+                self._opening = False
+                self._pending -= 1
+                if not conn.keep:
+                    self._pending = self._out = 0  # nobody answers the others
                 return True
             else:
                 return None
@@ -266,7 +286,7 @@ class Exchange:
 
         self.drop()
         self._redirects += 1
-        url, origin = target(self.url, self.origin, self.status, location, self._redirects)
+        url, origin = target(self.url, self.origin, location, self._redirects)
         self.go(url, origin, self._own if origin[:3] == self.first[1][:3] else ({}, None))
         if self.event:
             self.event(_REDIRECT, origin[1])
@@ -290,6 +310,7 @@ class Exchange:
                 total = conn.length
             self.open_end = conn.open_end
         elif status in (204, 304):
+            self._end = None  # there are no bytes in it
             return True
         elif status != 416 or not position:
             from .words import refused

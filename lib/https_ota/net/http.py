@@ -20,8 +20,7 @@ from .response import Response
 _SLICE_MS = const(250)  # the longest wait at once
 _CONN_EOF = const(-29312)  # MBEDTLS_ERR_SSL_CONN_EOF
 
-_SIZE = const(384)  # of the buffer: most heads come in one piece
-_ZEROS = "384s"
+_SIZE = const(384)  # of the buffer, and in _fill(): most heads come in one piece
 _CUT = const(64)  # what is kept of a line that is longer than the buffer
 _MAX_LOCATION = const(2048)
 _MAX_HEAD = const(16384)  # bytes of head, interim (1xx) responses included
@@ -140,8 +139,7 @@ class Connection(Response):
                 pass  # the peer is gone: nothing is lost
 
     def send(self, request, n):
-        """Send request[:n]; response() and readinto() then read the answer."""
-        self.keep = False
+        """Send request[:n]; response() and readinto() then read the answer, once they have read those before it."""
         while self._sent < n:
             m = self.sock.write(request, self._sent, n - self._sent)
             if not m:
@@ -214,7 +212,7 @@ class Connection(Response):
             if len(self.buf) > _SIZE:
                 self.buf = bytearray(_SIZE)
             # Zeros, as a read that ends in an error does not tell how much came before it.
-            pack_into(_ZEROS, self.buf, 0, b"")
+            pack_into("384s", self.buf, 0, b"")
         elif self._filled == len(self.buf):
             self._make_room()
         buf, end = self.buf, self._filled
@@ -231,9 +229,7 @@ class Connection(Response):
         if n is None:
             return None
         if not n:
-            raise OTAError(
-                OTAError.DISCONNECTED, "the server closed the connection within its answer"
-            )
+            raise OTAError(OTAError.DISCONNECTED, "the server closed the connection")
         self._filled = end + n
         return True
 

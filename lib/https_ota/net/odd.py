@@ -1,4 +1,4 @@
-# What is seldom: headers of errors and redirects, odd ones, bad URLs, signatures in URLs. Loaded only when one comes.
+# What is seldom: headers of errors and redirects, odd ones, bad URLs, signatures in them, bad certificates. Loaded then.
 
 import time
 
@@ -10,34 +10,9 @@ from ..errors import OTAError, as_text
 OLDEST_YEAR = 2024
 REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_LOCATION = const(2048)
+_LEAST_BLOCK = const(4096)
 _MONTHS = b"janfebmaraprmayjunjulaugsepoctnovdec"
-_LONGEST = 10000000  # four months: nobody means more
-# Content codings: these names, and all with these in them. Servers also put there what is none: none, UTF-8, aws-chunked,
-# binary.
-_CODINGS = (b"br", b"dcb", b"dcz", b"exi")
-_IN_CODINGS = (b"zip", b"deflate", b"compress", b"zst", b"lz", b"xz", b"snappy", b"gcm")
-
-
-# What presigned URLs have in their query. By prefix: S3 and its like, Google's, Alibaba's and Tencent's storage.
-_SIGNING = (
-    "x-amz-",
-    "x-goog-",
-    "x-oss-",
-    "q-sign",
-    "q-ak",
-    "q-key-time",
-    "q-header-list",
-    "q-url-param-list",
-)
-# Beside a "signature": S3 and Google before version 4, CloudFront, Alibaba's and Huawei's storage, Google's CDN.
-_SIGNED = (
-    " signature expires policy key-pair-id hash-algorithm keyname urlprefix awsaccesskeyid googleaccessid ossaccesskeyid"
-    " accesskeyid security-token "
-)
-# Beside a "sig": Azure's shared access signatures.
-_SHARED = (
-    " sig sv st se sr sp sip spr si ss srt sks skt ske skv skoid sktid saoid suoid scid sdd ses "
-)
+_LONGEST = const(10000000)  # four months: nobody means more
 
 
 def without_signature(url):
@@ -45,11 +20,24 @@ def without_signature(url):
     path, _, query = url.partition("?")
     parts = query.split("&")
     names = [part.partition("=")[0].lower() for part in parts]
+    # What presigned URLs have. By prefix: S3 and its like, Google's, Alibaba's and Tencent's storage.
+    starts = tuple(
+        "x-amz- x-goog- x-oss- q-sign q-ak q-key-time q-header-list q-url-param-list".split()
+    )
     # Alone each of these may be the caller's own.
-    signing = (_SIGNED if "signature" in names else "") + (_SHARED if "sig" in names else "")
+    signing = ""
+    if "signature" in names:
+        # S3 and Google before version 4, CloudFront, Alibaba's and Huawei's storage, Google's CDN.
+        signing = (
+            " signature expires policy key-pair-id hash-algorithm keyname urlprefix awsaccesskeyid googleaccessid"
+            " ossaccesskeyid accesskeyid security-token "
+        )
+    if "sig" in names:
+        # Azure's shared access signatures.
+        signing += " sig sv st se sr sp sip spr si ss srt sks skt ske skv skoid sktid saoid suoid scid sdd ses "
     kept = []
     for name, part in zip(names, parts):
-        if not any(name.startswith(start) for start in _SIGNING) and " %s " % name not in signing:
+        if not name.startswith(starts) and " %s " % name not in signing:
             kept.append(part)
     return path + "?" + "&".join(kept) if kept else path
 
@@ -71,6 +59,25 @@ def bad_url(url, host, digits):
     if "%" in host and ":" not in host:
         return "%r is no host; beyond ASCII it is xn--..." % host
     return "%r is no port" % digits
+
+
+def no_roots(bad):
+    """The error for certificates of which none can be used: `bad` says what is wrong with each; None: there is no memory."""
+    if bad is None or _is_short():
+        from ..errors import no_memory
+
+        return no_memory("for certificates ")
+    return ValueError("cadata: " + ("; ".join(bad) or "no certificate in it"))
+
+
+def _is_short():
+    # Whether ESP-IDF's heap, where TLS takes its memory, could not take a certificate: that is told as an invalid one.
+    try:
+        from esp32 import HEAP_DATA, idf_heap_info
+
+        return max(heap[2] for heap in idf_heap_info(HEAP_DATA)) < _LEAST_BLOCK
+    except ImportError:
+        return False
 
 
 def note(response, name, value, end):
@@ -96,7 +103,7 @@ def note(response, name, value, end):
         if response.cut or len(value) > _MAX_LOCATION:
             raise OTAError(OTAError.REDIRECT, "Location is longer than %d bytes" % _MAX_LOCATION)
         try:
-            response.location = value.decode()
+            response.location = value.decode() or None
         except UnicodeError:
             raise OTAError(OTAError.REDIRECT, "Location is not text")
     elif not name:
@@ -120,10 +127,11 @@ def note(response, name, value, end):
 def changes(value):
     """Whether this value of a Content-Encoding means other bytes than the file's."""
     value = bytes(value).lower()
+    # These names, and all with the others in them. Servers also put there what is none: none, UTF-8, aws-chunked, binary.
     for word in value.split(b","):
-        if word.strip() in _CODINGS:
+        if b" %s " % word.strip() in b" br dcb dcz exi ":
             return True
-    return any(part in value for part in _IN_CODINGS)
+    return any(part in value for part in b"zip deflate compress zst lz xz snappy gcm".split())
 
 
 def seconds(after, date):

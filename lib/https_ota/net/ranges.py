@@ -9,6 +9,8 @@ _SECTOR = const(4096)
 _MAX_RECORD = const(16384)  # TLS has none that are longer
 _MARGIN = const(64)  # a later response's head may be longer than the first one's
 _ALL = const(0x10000000)
+_BEGINNING = const(2048)  # who looks at that only, wants no more
+_MOST = const(12)  # requests at once: an erase of 64 KiB takes 150 ms, a round trip 200
 _PATIENCE = const(16)
 
 
@@ -26,6 +28,7 @@ class Ranges:
         self.since = 0  # the position where it became what it is
         self.patience = _PATIENCE  # responses until it may grow again
         self.grown = False  # it is more than before
+        self.deep = True  # more than one request may be out
 
     def choose(self, tls, position):
         """Begin with a server."""
@@ -58,6 +61,11 @@ class Ranges:
         self.size = size
         self.since = position
         self.grown = grown
+
+    def go_ahead(self, position, asked):
+        """Whether one more may be asked for, when all up to `asked` is on its way: so that the way is never empty."""
+        ahead = min(self.size, _SECTOR) * (_MOST - 1)
+        return self.deep and position >= _BEGINNING and asked - position <= ahead
 
     def stop(self, first, offset, total):
         """One past the last byte of the range at `first`, in a file of so many bytes or None, whose sectors begin at `offset`."""

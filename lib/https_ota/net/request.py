@@ -3,7 +3,6 @@
 from micropython import const
 
 _ROOM = const(24)  # "nnnnnnnnn-nnnnnnnnn\r\n\r\n"
-_USER_AGENT = "https_ota/0.1"
 
 
 def build(url, origin, headers, hook, more):
@@ -17,7 +16,7 @@ def build(url, origin, headers, hook, more):
         host = "[" + host + "]"
     if port != (443 if tls else 80):
         host = "%s:%d" % (host, port)
-    sent = {"User-Agent": _USER_AGENT}
+    sent = {"User-Agent": "https_ota/0.1"}
     sent.update(headers)
     if hook:
         from .secrets import hooked

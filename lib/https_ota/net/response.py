@@ -23,7 +23,7 @@ class Response:
     """The head and the body of one response after the other: response(), then readinto() until it returns 0.
 
     `status`, `length` (of the body, -1 when the head does not tell), `start`, `end` and `total` of a Content-Range (-1 when
-    absent), `open_end` (only the end of the connection, TLS's or TCP's, ends the body, and MicroPython does not tell one
+    absent), `old` (HTTP/1.0), `open_end` (only the end of the connection, TLS's or TCP's, ends the body, and MicroPython does not tell one
     from the other), `etag` and `modified` (bytes that begin with their kind, E or M; None when absent), `head_size` in
     bytes. Of redirects and errors (see odd.py) `location`, `challenge` (of a WWW-Authenticate for Digest, else of the
     last), `retry_after` (seconds, 0 when absent).
@@ -70,7 +70,7 @@ class Response:
         elif self.chunk:
             # It outranks Content-Length, and with both, or in HTTP/1.0, what comes next can't be trusted (RFC 9112,
             # section 6.3).
-            if self.length >= 0 or self._old:
+            if self.length >= 0 or self.old:
                 self.keep = False
             self.length = -1
         else:
@@ -93,8 +93,8 @@ class Response:
         # "HTTP/1.x nnn"
         if n - at < 12 or buf.find(b"HTTP/1.", at, n) != at or buf[at + 8] != 32:
             self.refuse(n)
-        self._old = buf[at + 7] == 48
-        self.keep = not self._old  # HTTP/1.0 closes
+        self.old = buf[at + 7] == 48
+        self.keep = not self.old  # HTTP/1.0 closes
         self._number(at + 9, n, 0)
         self.status = self._value
         if not 100 <= self.status <= 599 or self.status == 101:
@@ -245,7 +245,7 @@ class Response:
             if not n:
                 raise OTAError(
                     OTAError.DISCONNECTED,
-                    "the server closed the connection, %d bytes of its answer were to come" % left,
+                    "the server closed the connection, %d bytes too early" % left,
                 )
             self.left -= n
         elif not n:

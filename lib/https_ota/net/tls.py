@@ -3,10 +3,6 @@
 import gc
 import tls
 
-from micropython import const
-
-_LEAST = const(4096)
-
 
 def tls_buffer():
     """The firmware's CONFIG_MBEDTLS_SSL_IN_CONTENT_LEN, as its board says; the default is 16384."""
@@ -24,7 +20,9 @@ def context(cadata, insecure, cert, key):
     try:
         ctx = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     except OSError:
-        raise _no_memory()  # whatever its number: nothing else fails there
+        from .odd import no_roots
+
+        raise no_roots(None)  # whatever its number: nothing but memory is wanting there
     if insecure:
         ctx.verify_mode = tls.CERT_NONE
     else:
@@ -57,23 +55,7 @@ def load_roots(ctx, cadata):
             if words not in bad:
                 bad.append(words)
     if none:
-        if _is_short():
-            raise _no_memory()  # which is told as an invalid certificate
-        raise ValueError("cadata: " + ("; ".join(bad) or "no certificate in it"))
+        from .odd import no_roots
+
+        raise no_roots(bad)
     return bad
-
-
-def _no_memory():
-    from ..errors import no_memory
-
-    return no_memory("for certificates ")
-
-
-def _is_short():
-    # Whether ESP-IDF's heap, where TLS takes its memory, could not take a certificate.
-    try:
-        from esp32 import HEAP_DATA, idf_heap_info
-
-        return max(heap[2] for heap in idf_heap_info(HEAP_DATA)) < _LEAST
-    except ImportError:
-        return False

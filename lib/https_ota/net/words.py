@@ -6,8 +6,6 @@ from ..errors import OTAError, as_text, no_memory
 from .odd import OLDEST_YEAR, REDIRECTS
 from .tls import tls_buffer
 
-# ENOMEM, mbedTLS's "allocation failed" of SSL, MPI and X509, and lwIP's EAI_MEMORY.
-_NO_MEMORY = (12, -32512, -17168, -10368, -203)
 # MBEDTLS_ERR_SSL_INVALID_RECORD and _BAD_INPUT_DATA: a record that does not fit the input buffer, or is none.
 TOO_BIG = (-29184, -28928)
 _SAID = {
@@ -43,7 +41,8 @@ def connect_error(e, host, port, address):
     if number == -9984:  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, as older firmware says it
         return _certificate_error("", host)
     where = "%s:%d: " % (host, port)
-    if number in _NO_MEMORY:
+    # ENOMEM, mbedTLS's "allocation failed" of SSL, MPI and X509, and lwIP's EAI_MEMORY.
+    if number in (12, -32512, -17168, -10368, -203):
         return no_memory("for a TLS connection to %s " % where)
     if number in TOO_BIG:
         # TLS has no record that is longer than 16384 bytes.
