@@ -76,7 +76,7 @@ def test_finish_that_is_broken_off_keeps_what_came(board):
                 f"ota = https_ota.OTA({url!r}, insecure=True)\nota.begin()\n"
                 "while ota.perform(): pass\n"
                 "def broken(*args): raise {error}\n"
-                "ota.region.verify = broken\nota.finish()".replace("{error}", error)
+                "ota.region.release = broken\nota.finish()".replace("{error}", error)
             )
             assert board.boots_from() == before
             server.requests.clear()
