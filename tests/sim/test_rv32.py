@@ -86,11 +86,14 @@ def test_unit(name, unit_folder, request):
     for fixture in ("shared", "roomy"):
         machine = request.getfixturevalue(fixture)
         machine.restore_flash()
-        printed = machine.run(
-            machine.insert_rom(unit_folder)
-            + f"import runner, {module}\nprint(runner.run({module}, {function!r}))",
-            timeout_s=100,
-        )
+        try:
+            printed = machine.run(
+                machine.insert_rom(unit_folder)
+                + f"import runner, {module}\nprint(runner.run({module}, {function!r}))",
+                timeout_s=100,
+            )
+        except AssertionError as e:  # the module itself does not fit
+            printed = str(e)
         if printed.endswith("\n(1, 0, 0)\n"):
             return
         if printed.endswith("\n(0, 0, 1)\n"):

@@ -44,6 +44,7 @@ LINES = {
         ("app.bin", "p256.pub.pem"),
         "OUT",
     ),
+    "pack": Line(("pack", "app.bin", "-o", "OUT"), ("app.bin",), "OUT"),
     "decrypt": Line(
         ("decrypt", "enc.bin", "--key", "p256.pem", "-o", "OUT"), ("enc.bin", "p256.pem"), "OUT"
     ),
