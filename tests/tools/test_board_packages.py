@@ -130,7 +130,13 @@ def test_every_file_of_the_package_is_whole_and_none_is_that_lacks_its_end(stock
     put(stock, compiled)
     assert "https_ota 0." in tool(stock, "status")
     with link.Link(stock.port) as board:
-        viper = ("hot.mpy", "pack/heatshrink.mpy", "pack/patch.mpy", "trust/gcm.mpy", "trust/p384.mpy")
+        viper = (
+            "hot.mpy",
+            "pack/heatshrink.mpy",
+            "pack/patch.mpy",
+            "trust/gcm.mpy",
+            "trust/p384.mpy",
+        )
         for name in sorted(compiled)[::5]:
             for cut in range(4, len(compiled[name]), max(len(compiled[name]) // 8, 1)):
                 put(stock, {name: compiled[name][:cut]})
