@@ -9,6 +9,7 @@ import simboot
 from esp32 import Partition
 from fakenet import Net, fails, raises, use
 from https_ota import OTA, OTAError, beside, cancel, fetch, running_info, together, update
+from https_ota.fleet.fetch import pieces
 from https_ota.flash.otadata import entries, partition
 from makeimage import Stream, image, noise
 
@@ -269,6 +270,94 @@ def test_fetch():
     size = fetch("http://host/x", lambda piece: got.append(bytes(piece)), insecure=True)
     assert size == 10000 and b"".join(got) == DATA
     assert max(len(piece) for piece in got) == 1024
+
+
+class Slow:
+    """A source that has nothing at first, and nothing between two pieces."""
+
+    def __init__(self, status, *answers):
+        self.answers = [None, None, status]
+        for answer in answers:
+            self.answers += [None, answer]
+        self.waits = 0
+        self.reads = 0
+
+    def open(self, position, known):
+        assert position == 0
+        return self.answers.pop(0)
+
+    def readinto(self, buf):
+        self.reads += 1
+        answer = self.answers.pop(0)
+        if not answer:
+            return answer
+        buf[: len(answer)] = answer
+        return len(answer)
+
+    def wait(self):
+        self.waits += 1
+
+
+def test_what_is_not_there_yet_is_waited_for():
+    fed = []
+    for status in (200, 206, 204, 304):
+        fed.clear()
+        source = Slow(status, b"abc", b"de", b"")
+        got = [bytes(p) for p in pieces(source, bytearray(4), lambda: fed.append(1))]
+        if status < 207 and status != 204:
+            assert got == [b"abc", b"de"] and source.waits == 5 and not source.answers
+            # Each wait, and each piece.
+            assert len(fed) == 7
+        else:
+            assert got == [] and source.waits == len(fed) == 2 and source.reads == 0
+    # Nobody has to be fed.
+    assert [bytes(p) for p in pieces(Slow(200, b"x", b""), bytearray(4), None)] == [b"x"]
+
+
+def test_fetch_and_its_options_one_at_a_time():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    sha = sha256(b"abc").digest()
+    for options in (
+        {"size": 3},
+        {"size": 0},
+        {"size": None},
+        {"sha256": sha},
+        {"sha256": hexlify(sha).decode()},
+        {"size": 3, "sha256": sha},
+    ):
+        net = use(Net(answer))
+        assert fetch("http://host/x", lambda piece: None, insecure=True, **options) == 3
+        assert net.open == 0
+    for code, options in (
+        (OTAError.SIZE, {"size": 4}),
+        (OTAError.SIZE, {"size": 2}),
+        (OTAError.SIZE, {"size": 2, "sha256": sha}),
+        (OTAError.DIGEST, {"size": 3, "sha256": bytes(32)}),
+    ):
+        net = use(Net(answer, answer, answer, answer))
+        fails(code, fetch, "http://host/x", lambda piece: None, insecure=True, **options)
+        assert net.open == 0
+    for options in ({"size": -1}, {"size": 1.5}, {"size": "3"}, {"wdt": 5}, {"sha256": b"x"}):
+        net = use(Net(answer))
+        e = raises(
+            (ValueError, TypeError),
+            lambda o: fetch("http://host/x", lambda piece: None, insecure=True, **o),
+            options,
+        )
+        assert next(iter(options)) in str(e) and not net.sent, options
+
+
+def test_fetch_feeds_a_watchdog():
+    class Dog:
+        fed = 0
+
+        def feed(self):
+            self.fed += 1
+
+    dog = Dog()
+    use(Net(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + DATA))
+    fetch("http://host/x", lambda piece: None, insecure=True, wdt=dog)
+    assert dog.fed >= 10
 
 
 def test_fetch_of_another_file():

@@ -1386,6 +1386,16 @@ def test_certificate_that_is_wrong_after_a_redirect():
     assert not left
 
 
+def test_host_that_does_not_answer_is_told_to_be_a_redirects():
+    for number in (104, 111, 113, 116):
+        for location, told in ((b"http://cdn/x", True), (None, False)):
+            use(Net(*([moved(location)] if location else []), then=OSError(number)))
+            e = raises(OSError, opened, download())
+            assert e.errno == number
+            assert e.args[1].endswith(" (a redirect led there)") == told, e
+            assert e.args[1].startswith("cdn:80: " if told else "host:80: ")
+
+
 def test_first_handshake_that_is_refused_is_an_error_at_once():
     # A fatal alert, and a missing CA.
     for number in (-30592, -30336):

@@ -69,6 +69,24 @@ def test_text_fields_may_fill_their_room():
     assert got.version == "v" * 32 and got.project_name == ""
 
 
+def test_each_text_field_may_fill_its_room():
+    fields = (
+        ("version", 48, 32),
+        ("project_name", 80, 32),
+        ("time", 112, 16),
+        ("date", 128, 16),
+        ("idf_ver", 144, 32),
+    )
+    for name, at, room in fields:
+        for size in (0, 1, room - 1, room):
+            data = bytearray(build((600,)))
+            data[at : at + room] = b"x" * size + bytes(room - size)
+            got = parse(data, len(data))
+            for other, _, _ in fields:
+                whole = "x" * size if other == name else getattr(info(), other)
+                assert getattr(got, other) == whole, (name, size, other)
+
+
 def test_text_fields_are_made_printable():
     data = bytearray(build((600,), desc=descriptor("a\x01\x7fb")))
     data[51] = 0xFF

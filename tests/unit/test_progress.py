@@ -45,6 +45,16 @@ def test_percent_rate_and_time_left():
     assert " 24% [####                ] 24/100 KB 20 KB/s 0:03 left" in text
 
 
+def test_time_left_to_the_second():
+    for left, said in ((999999, "16:39"), (1000000, "16:40"), (60000, "1:00"), (59999, "0:59")):
+        out, clock = start()
+        progress.bar(1024, 1024 + 5000 + left)
+        clock.ms += 5000
+        progress.bar(1024 + 5000, 1024 + 5000 + left)
+        assert " 1 KB/s %s left" % said in out.take(), left
+        progress.bar(1024, 1024)  # the end of this one
+
+
 def test_end_of_the_line():
     out, clock = start()
     progress.bar(4096, 8192)

@@ -63,6 +63,15 @@ def test_status_of_a_firmware_on_trial_says_that_the_other_boots_next():
     assert second[3:] == ["2.0.0", "PENDING_VERIFY"], second
 
 
+def test_status_without_a_record_names_the_first_slot():
+    data = Partition.find(Partition.TYPE_DATA, subtype=0)[0]
+    for sector in (0, 1):
+        data.ioctl(6, sector)
+    first, second, _ = lines()
+    assert first[3:] == ["1.0.0", "runs,", "boots", "next"], first
+    assert second[3:] == ["no", "application"], second
+
+
 def test_install_takes_a_path():
     path = (os.getenv("TMPDIR") or "") + "/fw.bin"  # a chip has its root
     with open(path, "wb") as f:
