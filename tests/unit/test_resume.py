@@ -378,6 +378,57 @@ def test_what_was_installed_is_asked_for_as_news():
     assert Partition(Partition.BOOT).info()[4] == ota.slot
 
 
+def test_what_was_installed_is_known_by_a_server_that_sends_it_all_the_same():
+    """The head tells that it is the same file: the rest does not come."""
+    image = firmware()
+    forget()
+    go_on(reply(image))
+    for selected in (True, False):
+        if not selected:
+            assert https_ota.cancel()
+        net = use(Net(reply(image)))
+        ota = session()
+        assert ota.begin().version == "1.2.3"
+        assert b"If-None-Match: " + TAG in net.sent[0]
+        assert ota.perform() is False
+        assert net.open == 0 and len(net.sent) == 1
+        ota.finish()
+        assert Partition(Partition.BOOT).info()[4] == ota.slot
+    # With another ETag or length it is another file, and all of it comes.
+    for other in (reply(image, tag=b'"c"'), reply(firmware(kib=71))):
+        _, n = go_on(other)
+        assert n >= 17
+        go_on(reply(image))
+    # As does what is not there any more.
+    Partition(Partition.RUNNING).get_next_update().writeblocks(16, b"\x01" * SECTOR)
+    net, n = go_on(reply(image), reply(image))
+    assert b"If-None-Match" in net.sent[0] and b"If-None-Match" not in net.sent[1]
+    assert n >= 17
+
+
+def test_what_lies_there_is_known_when_news_were_asked_of_what_runs():
+    """It was taken back: the server is asked about the older one, and sends what is in the slot."""
+    running = "%x" % Partition(Partition.RUNNING).info()[2]
+    own = running_info().app_elf_sha256
+    image = firmware()
+    slot = Partition(Partition.RUNNING).get_next_update()
+    for intact in (True, False):
+        forget()
+        Resume("http://host/fw.bin", running).finish(
+            Held(20000, 19968, 20000, own, bytes(64), b'E"old"')
+        )
+        go_on(reply(image))
+        assert https_ota.cancel()
+        if not intact:
+            slot.writeblocks(16, b"\x01" * SECTOR)
+        net, n = go_on(reply(image), reply(image))
+        assert b'If-None-Match: "old"' in net.sent[0]
+        if intact:
+            assert n == 1 and len(net.sent) == 1
+        else:
+            assert n >= 17 and b"If-None-Match" not in net.sent[1]
+
+
 def test_what_was_installed_and_has_changed_is_received_again():
     image = firmware()
     forget()
