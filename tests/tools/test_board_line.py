@@ -327,18 +327,90 @@ def test_a_prompt_that_comes_late_is_no_board_without_flow_control(serial, monke
 @pytest.mark.parametrize("text", [b"OK> thread\r\n", b"x", b"\xc3\xbc", b"R", b">"])
 def test_what_a_thread_prints_into_the_answer(serial, monkeypatch, text):
     """It comes in between two writes of MicroPython's own."""
+    printing(monkeypatch, b"R\x01", text)
+    with contextlib.closing(link.Link(serial.port)) as board:
+        for n in range(3):
+            assert board.ask(f"_say('{n}')" + "\n# long" * 300) == n
+        assert board._paste
+
+
+PRINTED = [
+    b"OK> thread\r\n",
+    b"x",
+    b"> tick\r\n> tick\r\n",
+    b"> tick",
+    b"ValueError: none of ours\r\n",
+    b'Traceback (most recent call last):\r\n  File "app.py", line 1, in talk\r\nOSError: -202\r\n',
+]
+
+
+def printing(monkeypatch, where, text):
+    """A thread or a timer prints something behind these bytes."""
     fill = link.Link._fill
 
     def fill_(self, wait_s):
         had = len(self._buffer)
         fill(self, wait_s)
-        self._buffer[had:] = self._buffer[had:].replace(b"R\x01", b"R\x01" + text)
+        self._buffer[had:] = self._buffer[had:].replace(where, where + text)
 
     monkeypatch.setattr(link.Link, "_fill", fill_)
+
+
+@pytest.mark.parametrize("text", PRINTED)
+def test_what_is_printed_behind_a_program_is_no_error(serial, monkeypatch, text):
+    """MicroPython ends what a program has said, and tells of its error then, if there is one."""
+    printing(monkeypatch, b"\x04", text)
     with contextlib.closing(link.Link(serial.port)) as board:
         for n in range(3):
-            assert board.ask(f"_say('{n}')" + "\n# long" * 300) == n
-        assert board._paste
+            assert board.ask(f"_say('{n}')") == n
+            assert "3\n" in board.exec("print(3)  # as it is")
+        for error in "1 / 0", "raise SystemExit('no')", "1 1":
+            with contextlib.suppress(link.BoardError):
+                board.exec(error)
+        assert board.ask("_say('4')") == 4
+
+
+@pytest.mark.parametrize("text", PRINTED[:4])
+def test_an_error_is_told_from_what_is_printed_around_it(serial, monkeypatch, text):
+    printing(monkeypatch, b"\r\n", text)
+    with contextlib.closing(link.Link(serial.port)) as board:
+        for code, error in {
+            "1 / 0": "ZeroDivisionError: divide by zero",
+            "bytearray(1 << 29)": "MemoryError: memory allocation failed, allocating 536870912 bytes",
+            "1 1": "SyntaxError: invalid syntax",
+            "class OwnError(Exception):\n pass\nraise OwnError('so')": "OwnError: so",
+            "raise KeyError": "KeyError:",
+        }.items():
+            with pytest.raises(link.BoardError) as caught:
+                board.exec(code)
+            assert f"the board says: {error}" in str(caught.value)
+
+
+@pytest.mark.parametrize("watchdog", [False, True])
+def test_an_error_tells_the_lines_of_the_program(serial, watchdog):
+    with contextlib.closing(link.Link(serial.port)) as board:
+        board.watchdog = watchdog
+        with pytest.raises(link.BoardError) as caught:
+            board.exec("def f():\n    1 / 0\nf()")
+    assert 'File "<stdin>", line 2, in f\r\nZero' in caught.value.trace
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if True:\n    print(5)",
+        "print(5)  # no line end",
+        "print(5)\n\n",
+        "def f():\n    print(5)\nf()\n    # deeper",
+        "_say = None\nprint(5)",
+        "import sys as _sys\nprint(5)\n_sys = sys = None",
+        "try:\n    print(5)\nfinally:\n    pass",
+    ],
+)
+def test_a_program_ends_as_it_may(serial, code):
+    with contextlib.closing(link.Link(serial.port)) as board:
+        assert board.exec(code) == "5\n"
+        assert board.ask("_say('1')") == 1
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ _MAX_ANSWER = 1 << 16
 START = re.compile(
     r"MicroPython \S+ on \d{4}-|MPY: soft reboot|ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} "
 )
+# What MicroPython tells of an error: without memory, only its last line.
+ERROR = re.compile(rb"Traceback \(most recent|\b[A-Z]\w*(?:Error|Exception|Interrupt)\b")
 RESTART = re.compile(rb"(?:^|\n)(?:ESP-ROM:|rst:0x|ets [A-Z][a-z]{2} )")
 
 
 class Parser:
-    """Tells answers from lines in what a board says; "?" and "+" are about files."""
+    """Tells answers from lines in what a board says; "?" and "+" are about files.
+
+    Without on_answer, lines are what counts.
+    """
 
     def __init__(
         self,
@@ -28,12 +33,13 @@ class Parser:
         mark = (
             f"{onboard.OPEN}([^{onboard.OPEN}{onboard.CLOSE}]*){onboard.END}{nonce}{onboard.CLOSE}"
         )
-        self._mark = re.compile(mark.encode()) if nonce else None
+        self._mark = re.compile(mark.encode())
         self._on_line = on_line
         self._on_answer = on_answer
         self._text = bytearray()
         self.asked: list[str] = []
         self.taken = False
+        self.done = False
         self.restarted = False
         self.bitten = False
         self.last = 0.0
@@ -44,7 +50,7 @@ class Parser:
             return False
         self._text += data
         came = False
-        while self._mark and (found := self._mark.search(self._text)):
+        while found := self._mark.search(self._text):
             text = found[1].decode(errors="replace")
             del self._text[found.start() : found.end()]
             came = True
@@ -52,16 +58,18 @@ class Parser:
                 self.asked.append(text)
             elif text == "+":
                 self.taken = True
+            elif text == onboard.DONE:
+                self.done = True
             elif self._on_answer:
                 self._on_answer(text)
         while b"\n" in self._text:
             # What may be the beginning of an answer waits for its end.
             line, _, rest = bytes(self._text).partition(b"\n")
-            if self._mark and onboard.OPEN.encode() in line and len(line) < _MAX_ANSWER:
+            if onboard.OPEN.encode() in line and len(line) < _MAX_ANSWER:
                 break
             self._text[:] = rest
             self._say(line)
-            came = came or not self._mark
+            came = came or not self._on_answer
         return came
 
     def end(self) -> None:

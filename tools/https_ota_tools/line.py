@@ -25,7 +25,9 @@ class BoardError(ToolError):
 
     def __init__(self, trace: str) -> None:
         lines = trace.strip().splitlines()
-        super().__init__(f"the board says: {lines[-1] if lines else 'nothing'}")
+        # What the application prints meanwhile may surround it.
+        named = re.findall(r"[A-Z]\w*(?:Error|Exception|Interrupt)\b.*", trace)
+        super().__init__(f"the board says: {(named or lines or ['nothing'])[-1].rstrip()}")
         self.trace = trace
 
 

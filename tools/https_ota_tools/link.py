@@ -198,8 +198,11 @@ class Link(Line):
         LinkError when it stops answering.
         """
         said: list[str] = []
-        parser = answers.Parser("", on_line or said.append, None)
-        self._run(code, parser, timeout_s, limit_s or 20 * timeout_s)
+        nonce = secrets.token_hex(3)
+        parser = answers.Parser(nonce, on_line or said.append, None)
+        with contextlib.suppress(BoardError):
+            self._feed_watchdog()
+        self._run(onboard.ending(code, nonce), parser, timeout_s, limit_s or 20 * timeout_s)
         return "".join(f"{line}\n" for line in said)
 
     def ask(self, code: str, timeout_s: float = 15) -> object:
@@ -232,9 +235,10 @@ class Link(Line):
         Raises what exec() raises.
         """
         nonce = secrets.token_hex(3)
-        code = onboard.SAY % nonce + (onboard.SOURCE if files else "") + code
         parser = answers.Parser(nonce, on_line, on_answer)
-        self._run(code, parser, timeout_s, None, files)
+        if self.watchdog:
+            code = onboard.FEED + code
+        self._run(onboard.talking(code, nonce, bool(files)), parser, timeout_s, None, files)
 
     # -- starting over
 
@@ -365,12 +369,10 @@ class Link(Line):
         limit_s: float | None,
         files: Sequence[bytes] = (),
     ) -> None:
-        if self.watchdog:
-            code = onboard.FEED + code
         try:
             self._start_program(code.encode())
             error = self._follow(parser, silence_s, limit_s, files)
-            if _NO_PYTHON.fullmatch(error):
+            if not parser.done and _NO_PYTHON.search(error):
                 # None of it has run; where a board has no flow control, something may have got lost.
                 self._start_program(code.encode())
                 error = self._follow(parser, silence_s, limit_s, files)
@@ -384,7 +386,8 @@ class Link(Line):
             with contextlib.suppress(LinkError, *FAILURES):
                 self._enter(time.monotonic() + _LAST_S)
             raise
-        if error:
+        # A thread or a timer may print there, too.
+        if not parser.done and answers.ERROR.search(error):
             raise BoardError(error.decode(errors="replace"))
 
     def _start_program(self, code: bytes) -> None:
@@ -553,7 +556,7 @@ class Link(Line):
         # What looked like the prompt may have been left from before.
         try:
             nonce = secrets.token_hex(3)
-            self._start_program((onboard.SAY % nonce + "_say('1')").encode())
+            self._start_program(onboard.talking("_say('1')", nonce).encode())
             said: list[str] = []
             error = self._follow(
                 answers.Parser(nonce, None, said.append), _PROMPT_S, _PROMPT_S, ()
@@ -575,7 +578,7 @@ class Link(Line):
 
     def _feed_watchdog(self) -> None:
         if self.watchdog:
-            self.ask(onboard.FEED + "_say('1')")
+            self.ask("_say('1')")
 
     def _wait_for_boot(self, start: float) -> None:
         told = False

@@ -7,6 +7,20 @@ CLOSE = "\x1e"
 # One write without a line end: what a thread or a timer prints comes before or behind it. Not print(), which an
 # application may have for something else.
 SAY = f"import sys as _sys\ndef _say(x): _sys.stdout.write({OPEN!r}+x+{END!r}%r{CLOSE!r})\n"
+# What a program says that has come to its end: only behind one that has not can an error be what MicroPython tells of.
+DONE = "\x06"
+_DONE = f"\nimport sys as _sys\n_sys.stdout.write({OPEN + DONE + END!r}'%s'{CLOSE!r})\n"
+
+
+def ending(code: str, nonce: str) -> str:
+    """Return a program that says when it is done, each line where it was: of these, errors tell the numbers."""
+    return code + _DONE % nonce
+
+
+def talking(code: str, nonce: str, files: bool = False) -> str:
+    """Return a program that can use _say(), also _Source when there are files, and says when it is done."""
+    return ending(SAY % nonce + (SOURCE if files else "") + code, nonce)
+
 
 # A watchdog can't be stopped, but be given another time: until a reset, or until the application gives it its own again.
 WATCHDOG_MS = 3_600_000
