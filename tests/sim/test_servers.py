@@ -1,5 +1,6 @@
 """The parts that tests share do what the tests rely on, as CPython's own TLS and HTTP clients see it."""
 
+import gc
 import http.client
 import socket
 import ssl
@@ -8,6 +9,7 @@ import time
 import certs
 import pytest
 import servers
+from proxy import Proxy
 
 
 def trusting(root, client=None, tmp_path=None):
@@ -269,3 +271,28 @@ def test_tls_version_is_the_one_asked_for(root, connect):
     ):
         with servers.ScriptServer(root.server(), servers.Peer.stall, tls=version) as server:
             assert connect(server).version() == name
+
+
+def _talks(peer):
+    peer.request()
+    peer.send(3 * b"\x17\x03\x03\0\x05hello")
+    peer.stall()
+
+
+@pytest.mark.parametrize("link", [{}, {"rtt_s": 0.2}, {"bytes_s": 100}, {"cut_at": 2}], ids=str)
+@pytest.mark.parametrize("moment", ["connected", "through", "asked", "answered", "hung up"])
+def test_a_proxy_leaves_nothing_behind(connect, link, moment):
+    """Wherever it is when it ends: what it forgets comes up as an error once the garbage is collected."""
+    for _ in range(3):
+        with servers.ScriptServer(None, _talks, _talks) as server, Proxy(server, **link) as proxy:
+            client = connect(proxy)
+            if moment != "connected":
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            if moment == "through":
+                servers.wait_for(lambda: server.requests)
+            if moment == "answered":
+                assert client.recv(1) == b"\x17"
+            if moment == "hung up":
+                client.close()
+            connect(proxy)
+        gc.collect()

@@ -4,7 +4,8 @@ import asyncio
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from servers import DEADLINE_S, HOST, Server
 
@@ -67,19 +68,31 @@ class Proxy(Server):
         self._loop = None
 
     async def _end(self) -> None:
+        # Those who come just now come in first: asyncio forgets them when it closes the listener.
+        while tasks := asyncio.all_tasks() - self._tasks - {asyncio.current_task()}:
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a task that _end() finds: asyncio itself holds on to none."""
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(HOST, self.upstream.port)
+        return task
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._begin(self._connect(reader, writer))
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
         try:
-            up = asyncio.create_task(self._pass(reader, back, self._pieces))
+            there, back = await asyncio.open_connection(HOST, self.upstream.port)
+            ends.append(back)
+            up = self._begin(self._pass(reader, back, self._pieces))
             pieces = self._pieces
             if self.cut_at or self.spoil:
                 pieces = self._records
@@ -87,16 +100,16 @@ class Proxy(Server):
                 pieces = self._slowly
             elif self.window:
                 pieces = self._windowed
-            down = asyncio.create_task(self._pass(there, writer, pieces, down=True))
             # When the server's side has ended, so has the connection; the board's may end first.
-            await down
+            await self._pass(there, writer, pieces, down=True)
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
         finally:
-            for w in (writer, back):
-                w.close()
+            for end in ends:
+                end.close()
+            for end in ends:
                 with contextlib.suppress(OSError):
-                    await w.wait_closed()
+                    await end.wait_closed()
 
     async def _pass(self, reader, writer, pieces, *, down: bool = False) -> None:
         loop = asyncio.get_running_loop()
@@ -110,7 +123,7 @@ class Proxy(Server):
                     return
                 writer.write(data)
 
-        delivery = asyncio.create_task(deliver())
+        delivery = self._begin(deliver())
         try:
             with contextlib.suppress(ConnectionError):
                 async for data in pieces(reader):
