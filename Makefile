@@ -49,8 +49,8 @@ sim-serial: setup $(SIM_FLASH) ## a SIM board behind a serial port, for mpremote
 demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
 	@$(PY) tests/demo.py
 
-# Most tests wait for something half of their time: one process more than there are cores.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Most tests wait for something half of their time: two processes more than there are cores.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 # Hundreds of processes import the tools: what one has compiled, the others need not.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup lint ## everything that CI checks (WORKERS=n processes)

@@ -268,7 +268,7 @@ def test_the_end_of_a_push_gets_lost(
 def test_a_package_that_does_not_come_to_an_end_keeps_nobody_from_confirming(
     board, app, capsys, hasty, monkeypatch
 ):
-    monkeypatch.setattr(push_, "_CONFIRM", "while True:\n    pass\n")
+    monkeypatch.setattr(push_, "_CONFIRM", "import time\nwhile True:\n    time.sleep_ms(9)\n")
     with SerialBoard(board) as serial:
         serial.folder.joinpath("main.py").write_text(MAIN)
         assert cli.main(["push", str(app), "--port", serial.port, "--usb", "--confirm"]) == 0

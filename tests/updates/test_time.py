@@ -1,6 +1,7 @@
 """Limits of time: whoever waits feeds the watchdog and looks at the deadline; what comes is progress."""
 
 import hashlib
+import re
 
 import certs
 import images
@@ -182,13 +183,15 @@ def test_deadline_of_a_manifest_counts_for_all_that_follows(board):
         def slow_manifest(peer, reply):
             reply.body = MANIFEST
             reply.headers["Content-Length"] = str(len(MANIFEST))
-            return drip(0, 0.6 / (len(MANIFEST) + 80))(peer, reply)
+            # In two pauses: a busy machine makes many short ones much longer.
+            return drip(len(reply.head() + MANIFEST) - 2, 0.3)(peer, reply)
 
         server.faults = {1: slow_manifest, 0: drip(200, 0.1)}
-        code = program(server.url("m.json"), insecure=True, deadline_s=DEADLINE_S, raises=True)
+        code = program(server.url("m.json"), insecure=True, deadline_s=3, raises=True)
         done = board.start(code.replace("https_ota.update(", "https_ota.update_from("))
-    assert "OTAError: DEADLINE: not done after 0." in done.stderr
-    assert int(done.stdout) < 1000 + SLACK_MS
+    left = re.search(r"OTAError: DEADLINE: not done after (\S+) s", done.stderr)
+    assert left and float(left[1]) <= 2.4, done.stderr
+    assert 3000 <= int(done.stdout) < 3000 + SLACK_MS
 
 
 MANIFEST = (
