@@ -190,6 +190,13 @@ def test_shorter_forms():
         (7000, "http://host/fleet/a.gz", b"\xab" * 32),
     ]
     assert decide(manifest()).smaller == []
+    for more, known in ((-1, 1), (0, 0), (1, 0)):
+        size = {"bytes": len(_firmware) + more}
+        for forms in (
+            {"packed": dict(size, url="fw.gz")},
+            {"deltas": [dict(size, url="a.gz", base="ab" * 32)]},
+        ):
+            assert len(decide(manifest([entry(**forms)])).smaller) == known, forms
     for bad in (
         {"packed": None},
         {"packed": 7},
@@ -430,7 +437,8 @@ def test_manifest_in_ranges():
 def test_no_manifest():
     for status in (b"204 No Content", b"304 Not Modified"):
         use(Net(b"HTTP/1.1 %s\r\n\r\n" % status))
-        fails(OTAError.MANIFEST, check, URL, insecure=True)
+        said = fails(OTAError.MANIFEST, check, URL, insecure=True)
+        assert said.endswith("the server answered " + status[:3].decode()), said
     use(Net(answer(b"", status=b"404 Not Found")))
     fails(OTAError.HTTP_STATUS, check, URL, insecure=True)
 

@@ -9,7 +9,7 @@ from uctypes import addressof
 
 from esp32 import Partition
 from fakenet import Without, fails, raises
-from https_ota import OTAError
+from https_ota import OTAError, cancel
 from https_ota.flash.otadata import (
     ABORTED,
     INVALID,
@@ -17,10 +17,13 @@ from https_ota.flash.otadata import (
     PENDING_VERIFY,
     UNDEFINED,
     VALID,
+    boots,
     entries,
+    newest,
     partition,
 )
 from https_ota.flash.image import running_info
+from https_ota.flash.selection import secure
 from https_ota.flash.slot import PIECE, SECTOR, Slot
 from makeimage import flip, image, noise
 
@@ -136,6 +139,66 @@ def test_prepare_keeps_both_records_of_the_running_slot():
 
 def test_prepare_wears_no_flash_when_there_is_nothing_to_take_out():
     assert cost(Slot().prepare) == (0, 0)
+
+
+def every_otadata():
+    """Each two entries that differ for the bootloader, otadata made so."""
+    kinds = [None] + [(seq, status) for seq in (1, 2, 3, 4, 6) for status in (NEW, VALID, INVALID)]
+    for pair in [(a, b) for a in kinds for b in kinds]:
+        for i in (0, 1):
+            partition().ioctl(6, i)
+            if pair[i]:
+                record(i, *pair[i])
+        yield pair
+
+
+class Watched:
+    """otadata, and which entries are erased."""
+
+    def __init__(self):
+        self.erased = []
+        part = partition()
+        self.readblocks = part.readblocks
+        self.writeblocks = part.writeblocks
+
+    def ioctl(self, op, i):
+        self.erased.append(i)
+        partition().ioctl(op, i)
+
+
+def test_the_running_firmware_comes_back_whatever_otadata_said():
+    for pair in every_otadata():
+        before = entries(partition())
+        had = newest(before, 0)
+        part = Watched()
+        secure(part, 1)
+        after = entries(part)
+        own = newest(after, 0)
+        assert own is not None and boots(after[own]), pair
+        other = after[1 - own]
+        assert other is None or other[0] == 0, pair
+        assert not boots(other) or other[1] < after[own][1], pair
+        if had is not None and boots(before[had]):
+            assert after[own] == before[own], pair
+        elif boots(before[0]) and boots(before[1]):
+            # Cut in between, what was to boot boots.
+            assert before[part.erased[0]][1] <= before[1 - part.erased[0]][1], pair
+        else:
+            assert not boots(before[part.erased[0]]), pair
+
+
+def test_what_is_taken_back_is_named_by_no_entry():
+    taken = 0
+    for pair in every_otadata():
+        before = entries(partition())
+        if not cancel():
+            assert entries(partition()) == before, pair
+            continue
+        taken += 1
+        after = entries(partition())
+        assert [e[0] for e in after if e] in ([0], [0, 0]), pair
+        assert boots(after[newest(after, 0)]), pair
+    assert taken > 20
 
 
 # -- sectors
