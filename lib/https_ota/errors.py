@@ -3,9 +3,6 @@
 # A detail is short: what came, what was expected. What to do stands once per code in words.py. The table of errors in the
 # manual is compared with both by a test.
 
-import gc
-import sys
-
 
 class OTAError(Exception):
     """An update can't go on. `code` is one of the constants below; `detail` says what was expected, and what came."""
@@ -90,36 +87,6 @@ class OTAError(Exception):
                     pass
                 return text
         return self.detail
-
-
-def no_memory(what=""):
-    """The OTAError for a MemoryError, once what could be given up was given up; it tells how much memory is free."""
-    gc.collect()
-    try:
-        what += "the heap has %d bytes free" % gc.mem_free()
-        import esp32
-
-        # TLS takes its memory from there.
-        heaps = esp32.idf_heap_info(esp32.HEAP_DATA)
-        what += ", ESP-IDF %d, the largest block %d" % (
-            sum(h[1] for h in heaps),
-            max(h[2] for h in heaps),
-        )
-    except (AttributeError, MemoryError):
-        pass
-    return OTAError(OTAError.MEMORY, what)
-
-
-def forget(*names):
-    """Give back the memory of modules that have done their work: where the package lies in files, code is in the heap.
-
-    And of all that is garbage: a heap in pieces grows, by what TLS then lacks in ESP-IDF's.
-    """
-    for name in names:
-        room, _, name = ("https_ota." + name).rpartition(".")
-        if sys.modules.pop(room + "." + name, None):
-            delattr(sys.modules[room], name)
-    gc.collect()
 
 
 def refuse(option, expected, value):

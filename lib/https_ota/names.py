@@ -15,6 +15,7 @@ _NAMES = (
     "|fleet.manifest Decision |fleet.poll check update_from *release |aio *aio |events *events |repl bar help install status "
 )
 
+_STAY = "errors", "boot.guard"
 _passes = 0  # how often dir() or TAB is still to ask for OTAError
 
 
@@ -66,5 +67,6 @@ def find(name, now=False):
     value = __import__(home, None, None, ("_",))
     if not whole:
         value = getattr(value, name)
-    setattr(package, name, value)
+    if home[10:] in _STAY:  # see memory.py
+        setattr(package, name, value)
     return value

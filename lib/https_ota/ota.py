@@ -5,9 +5,10 @@ import time
 
 from micropython import const
 
-from .errors import OTAError, no_memory, refuse
+from .errors import OTAError, refuse
 from .events import ABORT, FINISH
 from .flash.slot import SECTOR, Slot
+from .memory import no_memory, owners, power, work
 from .session import DONE, ENDED, FINISHED, NEW, READY, STEP, VERIFIED, Session
 
 _ABANDONED_MS = const(600000)
@@ -15,9 +16,6 @@ _WHERE = ("not begun", "", "in progress", "received", "verified", "finished", "a
 
 _LABEL = (str, type(None))
 _NO_BUFFER = (int, float, str, bytes, list, tuple)
-
-_owners = {}  # label of a partition: the session that writes it
-_power = []  # Wi-Fi's power saving before it was switched off
 
 
 class OTA(Session):
@@ -209,8 +207,8 @@ class OTA(Session):
         except ValueError:
             pass  # called by what it calls: _passes() ends it
         self._close()
-        for label in [label for label in _owners if _owners[label] is self]:
-            del _owners[label]
+        for label in [label for label in owners if owners[label] is self]:
+            del owners[label]
         self._sector = self._view = self._pieces = None
         self._save_power(True)
         gc.collect()
@@ -296,10 +294,10 @@ class OTA(Session):
             pm = self._wlan.config("pm")
             if pm != self._wlan.PM_NONE:
                 # Else another session is under way, or was broken off: what was before that counts.
-                _power.append(pm)
+                power.append(pm)
             self._wlan.config(pm=self._wlan.PM_NONE)
-        elif _power:
-            self._wlan.config(pm=_power.pop())
+        elif power:
+            self._wlan.config(pm=power.pop())
 
     def claim(self):
         """Become the only session that writes its partitions, until it ends; begin() does it where it was not done.
@@ -315,7 +313,7 @@ class OTA(Session):
 
             region = target(*self._where)
         for label in region.partitions:
-            other = _owners.get(label)
+            other = owners.get(label)
             if other is None:
                 continue
             # Who forgot abort() must not keep a board from updates for ever.
@@ -326,7 +324,7 @@ class OTA(Session):
                 )
             other.abort()
         for label in region.partitions:
-            _owners[label] = self
+            owners[label] = self
         self.region = region
         self.slot = region.label
         self.is_firmware = region.running_info is not None
@@ -339,7 +337,7 @@ def update(url, **options):
     Returns the ImageInfo, or None when there was nothing to install. Restart with machine.reset(). Raises what OTA's
     methods raise, and OTAError(FAILED_BEFORE) for an image that was rolled back here.
     """
-    with OTA(url, **options) as ota:
+    with work, OTA(url, **options) as ota:
         info = ota.begin()
         if info is not None:
             while ota.perform():

@@ -7,7 +7,7 @@ from micropython import const
 
 from .boot.accept import failed_before, selecting, wanted
 from .boot.confirm import keep_floor
-from .errors import OTAError, forget
+from .errors import OTAError
 from .events import (
     CONNECTED,
     DECRYPT,
@@ -24,6 +24,7 @@ from .flash.image import HEAD_SIZE, SplitHash, hashes
 from .flash.otadata import state
 from .flash.slot import PIECE, SECTOR
 from .hot import blank, equal, sums
+from .memory import forget
 
 STEP = const(1)
 READY = const(2)

@@ -124,10 +124,15 @@ def short(found: dict) -> str:
     slow = found["links"]["over a file"]
     pairs = [
         (
-            "memory that an update loads: frozen / from .mpy files / at boot",
+            "memory that an update loads: frozen / from .mpy files; and keeps: frozen / from .mpy files",
             [
                 f"{memory[what]:,} B"
-                for what in (budgets.FROZEN_UPDATE, budgets.MPY_UPDATE, budgets.FROZEN_BOOT)
+                for what in (
+                    budgets.FROZEN_UPDATE,
+                    budgets.MPY_UPDATE,
+                    budgets.FROZEN_LEFT,
+                    budgets.MPY_LEFT,
+                )
             ],
         ),
         (

@@ -20,9 +20,11 @@ from board import Board
 ROOT = Path(__file__).resolve().parents[2]
 MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
-MPY_UPDATE = "RAM that a verified update loads from .mpy files and keeps"
+MPY_UPDATE = "RAM that a verified update loads from .mpy files until it is over"
+MPY_LEFT = "RAM that a verified update from .mpy files keeps behind its end"
 MPY_BOOT = "RAM at boot (`import https_ota`), from .mpy files"
 FROZEN_UPDATE = "RAM of all that a verified update loads, frozen"
+FROZEN_LEFT = "RAM that a verified update keeps behind its end, frozen"
 FROZEN_BOOT = "RAM at boot, frozen"
 SESSION = "RAM of a session in progress, from a file"
 ALL_MPY = "all slices as .mpy, xtensawin"
@@ -31,7 +33,7 @@ FROZEN_XTENSA = "flash that the frozen package takes, xtensawin"
 FROZEN_RISCV = "flash that the frozen package takes, rv32imc"
 
 # Now and then the collector takes bytes of a certificate for the address of what was freed.
-VARIES = {MPY_UPDATE: 600}
+VARIES = {MPY_UPDATE: 600, MPY_LEFT: 600}
 
 TABLE = ROOT / "tests" / "bench" / "budgets.json"
 BUDGETS: dict[str, int] = json.loads(TABLE.read_text())
@@ -44,15 +46,24 @@ start = gc.mem_alloc()
 import https_ota
 gc.collect()
 boot = gc.mem_alloc() - start
+import https_ota.memory
+work = https_ota.memory.work
+work.__enter__()
 assert https_ota.update({url!r}, cadata=ca)
 gc.collect()
-print(https_ota.__file__, boot, gc.mem_alloc() - start)
+update = gc.mem_alloc() - start
 import sys
-print(*sorted(n for n in sys.modules if n.startswith("https_ota")))
+names = sorted(n for n in sys.modules if n.startswith("https_ota"))
+work.__exit__()
+text = " ".join(names)
+names = None
+gc.collect()
+print(https_ota.__file__, boot, update, gc.mem_alloc() - start - len(text))
+print(text)
 """
 # The modules alone: the SIM board's NVS keeps memory where a chip's does not.
 LOAD = """
-import gc, esp32, machine, tls, socket
+import gc, esp32, machine, sys, tls, socket
 gc.collect()
 start = gc.mem_alloc()
 import https_ota
@@ -60,8 +71,12 @@ gc.collect()
 boot = gc.mem_alloc() - start
 for name in {names!r}:
     __import__(name)
+name = None
 gc.collect()
-print(boot, gc.mem_alloc() - start)
+update = gc.mem_alloc() - start
+with sys.modules["https_ota.memory"].work:
+    pass
+print(boot, update, gc.mem_alloc() - start)
 """
 # One that is broken off goes first: what counts is the session, not the loading of modules.
 FILE = """
@@ -102,13 +117,15 @@ def ram() -> dict[str, int]:
         with servers.Nginx(work / "www", root.server()) as server:
             code = UPDATE.format(url=server.url("app.bin"))
             # A relative path, as paths are kept in RAM: as short as on a chip.
-            path, boot, update, *names = run(code, MICROPYPATH="lib:.frozen")
+            path, boot, update, left, *names = run(code, MICROPYPATH="lib:.frozen")
         assert path.endswith(".mpy"), path
-        frozen_boot, frozen_update = run(LOAD.format(names=names))
+        frozen_boot, frozen_update, frozen_left = run(LOAD.format(names=names))
         return {
             MPY_UPDATE: int(update),
+            MPY_LEFT: int(left),
             MPY_BOOT: int(boot),
             FROZEN_UPDATE: int(frozen_update),
+            FROZEN_LEFT: int(frozen_left),
             FROZEN_BOOT: int(frozen_boot),
             SESSION: int(run(FILE)[0]),
         }

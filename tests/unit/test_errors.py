@@ -1,7 +1,8 @@
 # errors.py: one exception, many codes.
 
 from fakenet import Without, raises
-from https_ota.errors import OTAError, as_text, no_memory, refuse
+from https_ota.errors import OTAError, as_text, refuse
+from https_ota.memory import no_memory
 
 
 def codes():

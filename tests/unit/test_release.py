@@ -21,9 +21,13 @@ from https_ota.net import words as explain
 from https_ota.boot import history as outcome
 from https_ota.fleet import manifest as decisions
 from https_ota.fleet.manifest import Manifest
+from https_ota.memory import kept, work
 from https_ota.trust import ec
 from https_ota.trust.signature import verify_data
 from makeimage import descriptor, image
+
+# In its modules things are replaced here: no update is to forget them.
+work.__enter__()
 
 URL = "http://host/fleet/manifest.json"
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -36,7 +40,7 @@ GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
 
 
 def forget(*keys):
-    release._unstored = 0, 0
+    kept.pop("manifest", None)
     for key in keys or ("release", "serial", "etag", "floor"):
         try:
             NVS("https_ota").erase_key(key)
@@ -832,7 +836,7 @@ def test_store_that_is_full():
                     signed(marked(9, 5))
                 finally:
                     nvs.NVS = NVS
-                release._unstored = 0, 0  # a reset
+                kept.pop("manifest", None)  # a reset
                 # It was said, or it is known.
                 if not told:
                     fails(OTAError.MANIFEST_REPLAY, signed, marked(9, 4))
@@ -874,7 +878,7 @@ def test_full_nvs_of_a_board():
         _, d = signed(marked(9, 1))
         assert d.update and "NVS has no room" not in d.words
         raises(OSError, NVS("https_ota").get_blob, "etag", bytearray(200))
-        release._unstored = 0, 0
+        kept.pop("manifest", None)
         fails(OTAError.MANIFEST_REPLAY, signed, marked(9, 0))
     finally:
         for i in range(n):

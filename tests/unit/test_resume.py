@@ -279,7 +279,7 @@ def break_off(image, sectors=17):
     ota.begin()
     for _ in range(sectors):
         assert ota.perform()
-    https_ota.ota._owners.clear()
+    https_ota.memory.owners.clear()
 
 
 def go_on(*answers):

@@ -9,6 +9,7 @@ from ..errors import OTAError
 from .image import Checker, hashes, parse, running_info
 from .nvs import key
 from ..hot import blank
+from ..memory import kept
 
 SECTOR = const(4096)
 _BLOCK = const(65536)
@@ -22,8 +23,6 @@ _ENCRYPTED = const(5)
 _BLANK = const(1)
 _SAME = const(2)
 _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
-
-_selected = False  # since the last start of any kind
 
 
 class Region:
@@ -252,10 +251,9 @@ class Slot(Region):
 
     def switch(self):
         """Boot from this slot next time. The firmware checks the whole image once more and refuses a bad one."""
-        global _selected
         if self.is_selected:
             # ESP-IDF 5.x would write its entry once more, over the running firmware's.
-            if not _selected and machine.reset_cause() == machine.DEEPSLEEP_RESET:
+            if "selected" not in kept and machine.reset_cause() == machine.DEEPSLEEP_RESET:
                 raise OTAError(
                     OTAError.RESET_NEEDED,
                     "%s was selected before this board slept, and waits for a reset" % self.label,
@@ -272,7 +270,7 @@ class Slot(Region):
                 OTAError.NOT_BOOTABLE,
                 "the firmware's own check refused the image in %s (%s)" % (self.label, e),
             )
-        _selected = True
+        kept["selected"] = True
 
 
 def check_fit(new, running, chip_rev, verify_spi_mode):

@@ -3,8 +3,9 @@
 import hashlib
 
 from ..der import digest32
-from ..errors import OTAError, no_memory, refuse
+from ..errors import OTAError, refuse
 from ..hot import equal
+from ..memory import no_memory, work
 from ..net.download import Download
 
 
@@ -19,7 +20,8 @@ def fetch(url, write, *, sha256=None, size=None, decrypt=None, wdt=None, **http)
     for the next. When the file changes on the server meanwhile, this ends with OTAError(CHANGED).
     """
     try:
-        return _fetch(url, write, sha256, size, decrypt, wdt, http)
+        with work:
+            return _fetch(url, write, sha256, size, decrypt, wdt, http)
     except MemoryError:
         raise no_memory()
 

@@ -23,10 +23,11 @@ from struct import pack, unpack
 from esp32 import Partition
 from micropython import const
 
-from ..errors import OTAError, no_memory
+from ..errors import OTAError
 from ..flash import nvs
 from ..flash.image import SplitHash, hashes, running_info
 from ..hot import equal
+from ..memory import kept, no_memory, work
 from ..net.download import Download
 from ..net.url import identity, parse_url
 from .fetch import pieces
@@ -39,8 +40,6 @@ _RECORD = const(29)  # bytes before the validator
 _MAX_VALIDATOR = const(128)
 # What a server answers for a file that is not there; S3 says 403.
 _MISSING = (403, 404, 410)
-# The newest manifest that NVS had no room for.
-_unstored = (0, 0)
 # Options of OTA that are of no use for a manifest.
 _SESSION = (
     "decrypt check event progress resume retry_failed verify_spi_mode buffer bulk_erase wlan wdt"
@@ -72,7 +71,8 @@ def check(
     """
     given = trusted_keys, board, variant, device_id, retry_failed, wdt, options
     try:
-        return _check(url, *given)
+        with work:
+            return _check(url, *given)
     except MemoryError:
         raise no_memory()
 
@@ -154,8 +154,12 @@ def update_from(
                 signature in the image: then the manifest's alone vouches for its SHA-256
     The other options are those of check() and OTA; size and sha256 are the manifest's.
     """
-    from ..ota import update
+    given = trusted_keys, image_keys, board, variant, device_id, options
+    with work:
+        return _update_from(url, *given)
 
+
+def _update_from(url, trusted_keys, image_keys, board, variant, device_id, options):
     start = time.ticks_ms()
     decision = check(
         url,
@@ -175,6 +179,8 @@ def update_from(
         raise OTAError(OTAError.NOT_ENCRYPTED, "decrypt= is given, the image is a plain one")
     if isinstance(image_keys, str) and image_keys == "same":
         image_keys = decision.keys
+    from ..ota import update
+
     urls = [decision.url]
     if decision.smaller:
         from .smaller import of_the_file, shorter
@@ -303,14 +309,13 @@ def _now(expires):
 
 # Remember a signed manifest that is in force. Returns "", or what is to be said of that.
 def _accept(manifest):
-    global _unstored
-    newest = max(_newest(), _unstored)
+    newest = max(_newest(), kept.get("manifest", (0, 0)))
     in_force(manifest, _now(manifest.expires), newest)
     mark = manifest.release, manifest.serial
     # A store that is full or worn out must not stop an update.
     if mark == newest or _store(mark, newest[0]):
         return ""
-    _unstored = mark
+    kept["manifest"] = mark
     return "; NVS has no room to remember that this manifest was here: after a reset an older one may be taken for new"
 
 

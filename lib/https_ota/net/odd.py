@@ -64,7 +64,7 @@ def bad_url(url, host, digits):
 def no_roots(bad):
     """The error for certificates of which none can be used: `bad` says what is wrong with each; None: there is no memory."""
     if bad is None or _is_short():
-        from ..errors import no_memory
+        from ..memory import no_memory
 
         return no_memory("for certificates ")
     return ValueError("cadata: " + ("; ".join(bad) or "no certificate in it"))

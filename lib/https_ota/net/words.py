@@ -2,7 +2,8 @@
 
 import time
 
-from ..errors import OTAError, as_text, no_memory
+from ..errors import OTAError, as_text
+from ..memory import no_memory
 from .odd import OLDEST_YEAR, REDIRECTS
 from .tls import tls_buffer
 

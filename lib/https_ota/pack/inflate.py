@@ -15,7 +15,7 @@ try:
 except ImportError:  # before MicroPython 1.24
     from .ring import RingIO
 
-from ..errors import OTAError, no_memory
+from ..errors import OTAError
 
 # A DeflateIO that runs dry can't be taken up again. A byte of content takes 2 bytes at most (15 bits for a literal, 48
 # for a match of three), and as much as a block's head before it.
@@ -134,6 +134,8 @@ class Inflate:
             self._damaged()
 
     def _too_large(self):
+        from ..memory import no_memory
+
         raise no_memory("it was compressed with a window of %d bytes, " % (1 << self._wbits))
 
     def _cut_off(self):
