@@ -105,9 +105,9 @@ class Meter(Proxy):
 
     passed = connections = 0
 
-    async def _accept(self, reader, writer):
+    async def _connect(self, reader, writer):
         self.connections += 1
-        await super()._accept(reader, writer)
+        await super()._connect(reader, writer)
 
     async def _pieces(self, reader):
         async for data in super()._pieces(reader):
