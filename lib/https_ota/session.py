@@ -174,8 +174,10 @@ class Session:
                         continue
                     self._checker = region.checker(self.info.size, bool(self._sha256))
                     self._checker.feed(sector, 0, fill)
-                    # Without an ETag, or asked about another file, the server could not tell that nothing is new.
-                    if running and running.is_of(file, self.info):
+                    # Without an ETag, or asked about another file, the server could not tell that nothing is new. A delta does.
+                    if (self._at == NEW and getattr(self._source, "runs", False)) or (
+                        running and running.is_of(file, self.info)
+                    ):
                         return False
                     if held and held.is_of(file, self.info):
                         source.close()
@@ -188,7 +190,7 @@ class Session:
                     if self._at == NEW:
                         return False
                     restarts = _MOST_RESTARTS
-                    raise OTAError(OTAError.CHANGED, "the file changed, the new one is not wanted")
+                    raise OTAError(OTAError.CHANGED, "the new file is not wanted")
                 if self._at == NEW:
                     forget(*_PASSING)
                     yield READY
@@ -344,7 +346,6 @@ class Session:
 
     def _accept(self):
         # Asked in any case: what otadata tells of the last update is lost with the first erase.
-        self.refusal = failed_before(self.info)
-        if self._retry:
-            self.refusal = None
+        refusal = failed_before(self.info)
+        self.refusal = None if self._retry else refusal
         return not self.refusal and wanted(self.info, self.region.running_info, self._checks)

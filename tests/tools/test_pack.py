@@ -232,7 +232,7 @@ def test_a_delta_is_made(command, pair):
     )
     assert len(made) < 1000
     bare = gzip.decompress(made)
-    assert bare[:64] == bytes.fromhex("10decdfc") + APP[-32:] + bytes(28)
+    assert bare[:64] == bytes.fromhex("10decdfc") + APP[-32:] + NEW[-32:-4]
     # As detools itself applies it.
     out = io.BytesIO()
     detools.apply_patch(io.BytesIO(APP), io.BytesIO(bare[64:]), out)

@@ -30,9 +30,9 @@ def number(n):
     return bytes(out)
 
 
-def delta(new, runs, end=b"", needed=NEEDED, kind=0, size=None, skip=0):
+def delta(new, runs, end=b"", needed=NEEDED, kind=0, size=None, skip=0, name=bytes(28)):
     """A delta of runs: (bytes to take from the old image, at which place there, new bytes behind them)."""
-    out = MAGIC + needed + bytes(28) + bytes([kind]) + number(len(new) if size is None else size)
+    out = MAGIC + needed + name + bytes([kind]) + number(len(new) if size is None else size)
     out += number(skip)
     at = made = 0
     for i, (n, where, more) in enumerate(runs):
@@ -70,6 +70,7 @@ DELTA = delta(NEW, RUNS)
 
 class SlotLike(Region):
     running = PART
+    running_info = None
 
 
 def stream(source, head=300, region=SlotLike):
@@ -137,6 +138,26 @@ def test_another_base():
         detail = fails(OTAError.BASE, stream, Source(delta(NEW, RUNS, needed=needed)))
         words = "the delta is for the image with SHA-256 "
         assert detail.startswith(words) and "..., ota_0 holds one with " in detail
+
+
+def test_what_it_makes_is_there_already():
+    """By its header, or by the record that is at hand: it is read from there."""
+    fits = delta(NEW, RUNS, name=NEEDED[:28])
+    assert not stream(Source(fits)).runs
+    other = delta(NEW, RUNS, needed=bytes(32), name=NEEDED[:28])
+    s = stream(Source(other))
+    assert s.runs and s.total == len(NEW)
+    assert read_all(s) == OLD[: len(NEW)]
+    fails(OTAError.BASE, stream, Source(delta(NEW, RUNS, needed=bytes(32), name=NEEDED[1:29])))
+
+    class Came(SlotLike):
+        class came:
+            is_of = staticmethod(lambda file, info: file is source)
+
+    source = Source(delta(NEW, RUNS, needed=bytes(32)))
+    assert stream(source, 300, Came).runs
+    fails(OTAError.BASE, stream, Source(source.data), 300, Came)
+    assert not stream(Source(DELTA), 300, Came).runs
 
 
 def test_truncated():

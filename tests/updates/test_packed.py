@@ -12,7 +12,7 @@ import faults
 import images
 import pytest
 import servers
-from board import ROOT, make_board
+from board import ROOT, Board, make_board
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from cutting import CUT, cut_everywhere
 from faults import FaultServer
@@ -158,6 +158,7 @@ import hashlib, os
 from https_ota.pack.kinds import unpack
 class Region:
     size = 1 << 20
+    piece = bytearray(1024)
 class File:
     validator = None
     def __init__(self, f):
@@ -263,6 +264,39 @@ def test_going_on_in_what_others_made(board, www, nginx, tmp_path, tool):
         assert int(events[0]) >= 30
     else:
         assert sent < len(data) * 0.75
+
+
+def in_parts(data, size):
+    return b"".join(gzip.compress(data[i : i + size], 9) for i in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [packed.BLOCK, 5000, 66_000])
+@pytest.mark.parametrize("buffer", [4096, 65536])
+def test_going_on_with_any_buffer_and_parts_of_any_size(tmp_path, root, www, size, buffer):
+    """A part that began behind what is written is no place to go on at."""
+    data = PACKED if size == packed.BLOCK else in_parts(APP, size)
+    (www / "app.gz").write_bytes(data)
+    start = make_board(tmp_path, root, "sim").flash.read_bytes()
+    board = Board(tmp_path / "flash.bin")
+    boots = board.boots_from()
+    went_on = 0
+    with servers.Nginx(www) as plain:
+        code = (
+            f"import https_ota\nhttps_ota.update({plain.url('app.gz')!r}, insecure=True, "
+            f"buffer=bytearray({buffer}))"
+        )
+        for cut in range(14, 200, 7 if buffer > 4096 else 17):
+            board.flash.write_bytes(start)
+            if (
+                board.start(code, SIM_CUT=str(cut)).returncode != CUT
+                or board.boots_from() != boots
+            ):
+                break
+            before = len(plain.requests())
+            board.run(code)
+            assert held(board) == APP, cut
+            went_on += plain.requests()[before].range != ""
+    assert went_on > 1, "it began anew each time"
 
 
 def test_file_that_changed_meanwhile(board, www, nginx):

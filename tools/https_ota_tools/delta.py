@@ -1,7 +1,8 @@
 """Deltas: what makes a new image of the one that runs, for boards to download.
 
 The format is that of Espressif's esp_delta_ota: a header with the SHA-256 at the end of the old image, then a patch of
-detools. Ours is "sequential" without compression, and compressed as images are.
+detools. Ours is "sequential" without compression, and compressed as images are. In the part of the header that is left free
+are the first bytes of the SHA-256 at the end of the new image: so a board sees that it runs already.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from https_ota_tools.errors import BadFileError, ToolError
 
 MAGIC = struct.pack("<I", 0xFCCDDE10)
 HEADER_BYTES = 64
+_NAME_BYTES = 28
 _PLAIN, _HEATSHRINK = 0x00, 0x04
 
 
@@ -31,7 +33,7 @@ def make(base: bytes, new: bytes, window: int = packed.WINDOW) -> bytes:
     body, digest = _base(base)
     patch = io.BytesIO()
     _detools().create_patch(io.BytesIO(body), io.BytesIO(new), patch, compression="none")
-    delta = MAGIC + digest + bytes(HEADER_BYTES - 4 - len(digest)) + patch.getvalue()
+    delta = MAGIC + digest + _name(new) + patch.getvalue()
     if apply(delta, base) != new:
         raise ToolError(
             "the delta does not make the new image of the old one: is detools damaged?"
@@ -43,10 +45,6 @@ def base_of(delta: bytes) -> str:
     """Return the SHA-256 that the base image of a delta has at its end, as 64 hex digits. Raises BadFileError."""
     if len(delta) <= HEADER_BYTES:
         raise BadFileError(f"the delta ends within its header: it has {len(delta)} bytes")
-    if any(delta[36:HEADER_BYTES]):
-        raise BadFileError(
-            "the delta's header is of a kind that is not known: expected zeros at its end"
-        )
     if delta[HEADER_BYTES] not in (_PLAIN, _HEATSHRINK):
         kind = delta[HEADER_BYTES]
         raise BadFileError(
@@ -84,9 +82,15 @@ def apply(delta: bytes, base: bytes) -> bytes:
         detools.apply_patch(io.BytesIO(body), io.BytesIO(delta[HEADER_BYTES:]), out)
     except (detools.Error, ValueError, IndexError, struct.error, MemoryError) as e:
         raise BadFileError(f"the delta is damaged: {e}") from e
-    if len(out.getvalue()) != size:
-        raise BadFileError(f"expected {size} bytes by the delta, came {len(out.getvalue())}")
-    return out.getvalue()
+    new = out.getvalue()
+    if len(new) != size:
+        raise BadFileError(f"expected {size} bytes by the delta, came {len(new)}")
+    name = delta[36:HEADER_BYTES]
+    if any(name) and name != _name(new):
+        raise BadFileError(
+            f"expected an image with SHA-256 {name.hex()}... by the delta's header, came one with {_name(new).hex()}..."
+        )
+    return new
 
 
 def opened(data: bytes, base: bytes | None = None) -> bytes:
@@ -124,8 +128,12 @@ def checks(delta: bytes) -> list[image.Check]:
         base, size = base_of(delta), made_size(delta)
     except BadFileError as e:
         return [image.Check("delta", image.Verdict.INVALID, str(e))]
+    name = delta[36:HEADER_BYTES]
+    made = f"makes an image of {size} bytes" + (
+        f" with SHA-256 {name.hex()}..." if any(name) else ""
+    )
     return [
-        image.Check("delta", image.Verdict.VALID, f"makes an image of {size} bytes"),
+        image.Check("delta", image.Verdict.VALID, made),
         image.Check("base", image.Verdict.VALID, f"the image with SHA-256 {base}"),
         image.Check("application", image.Verdict.ABSENT, "not to be seen without the base"),
     ]
@@ -136,6 +144,12 @@ def _base(data: bytes) -> tuple[bytes, bytes]:
     if found.digest is None:
         raise ToolError("the base image has no SHA-256 at its end, which would be its name")
     return data[: found.length], found.digest
+
+
+def _name(new: bytes) -> bytes:
+    """Return what the header tells of the new image: zeros if that has no SHA-256 at its end."""
+    found = image.examine(new).image
+    return ((found and found.digest) or bytes(_NAME_BYTES))[:_NAME_BYTES]
 
 
 def _detools() -> Any:

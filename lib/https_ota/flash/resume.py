@@ -88,8 +88,10 @@ class Resume:
                 total = crypt.size_of(total)
             self.at = done
             if self.mark:
-                total, self.at = unpack_from("<II", self.mark, 1)
+                total, self.at, begins = unpack_from("<III", self.mark, 1)
                 total = total or size
+                if begins > done:
+                    return 0
             if not self.at or (size and size != total):
                 return 0
             checker = region.checker(total, whole)
@@ -139,8 +141,10 @@ class Resume:
             # Whoever flashed the board by cable meanwhile left the record behind.
             if running and running.elf_sha256 != region.running_info.app_elf_sha256[:8]:
                 running = None
-        if running and not (held and region.is_selected):
-            known = running
+        if running:
+            region.came = running
+            if not (held and region.is_selected):
+                known = running
         return held, running, known
 
     def header(self):

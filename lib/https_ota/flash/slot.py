@@ -33,6 +33,7 @@ class Region:
     holds_back  True keeps the first 32 bytes in RAM, as `head`, and 0xFF in the flash: what is written then is no image
                 that boots, whatever otadata says, until release() puts them there
 
+    `piece` are 1024 bytes that anybody may use between its calls.
     `blocks` is how many sectors lie in blocks of 64 KiB, which are erased at once where that is faster; `plain` tells whether
     the flash is not encrypted.
     """
@@ -54,7 +55,7 @@ class Region:
         self.blocks = fits and self.size // _BLOCK * (_BLOCK // SECTOR)
         # As long as a block, and without memory: see erase().
         self._nothing = bytearray_at(0, _BLOCK)
-        self._piece = bytearray(PIECE)
+        self.piece = bytearray(PIECE)
 
     def erase(self, i, reach=SECTOR):
         """Erase sector i, or the block that begins there if it is worth it for `reach` bytes to come; how many sectors."""
@@ -112,7 +113,7 @@ class Region:
         # What the flash has from sector i on, compared with the pieces but for the first `skip` bytes.
         same = _SAME
         empty = self.plain and _BLANK
-        piece = self._piece
+        piece = self.piece
         at = 0
         for view in views:
             self.part.readblocks(i, piece, at)
@@ -180,8 +181,8 @@ class Region:
 class Slot(Region):
     """An OTA slot, by default the passive one, and what may be put there.
 
-    `number` is 0 for ota_0; of what runs `running` is the partition, `running_number` and `running_info`, an ImageInfo.
-    data.Target has the same methods.
+    `number` is 0 for ota_0; of what runs `running` is the partition, `running_number` and `running_info`, an ImageInfo, and
+    `came`, if it is there, the resume.Held of the file it came from, which has the URL at hand. data.Target has the same methods.
     """
 
     def __init__(self, part=None):

@@ -5,9 +5,11 @@
 #
 # DeflateIO takes each member with its header, and compares what comes with the CRC-32 or Adler-32 behind it.
 
+import gc
 from struct import pack_into
 
 import deflate
+import micropython
 from micropython import const
 
 try:
@@ -18,12 +20,35 @@ except ImportError:  # before MicroPython 1.24
 from ..errors import OTAError
 
 # A DeflateIO that runs dry can't be taken up again. A byte of content takes 2 bytes at most (15 bits for a literal, 48
-# for a match of three), and as much as a block's head before it.
-_BLOCK = const(384)
-_CHUNK = const(256)
-_AHEAD = const(896)  # two for each of a chunk, and a block's head
+# for a match of three), and as much as a block's head before it, or what is behind the last one.
+_BLOCK = const(304)
+_LOW = const(400)  # a block's head, and some bytes: more is to come
+_PIECE = const(1024)
+_READ = const(944)
+_RING = const(1343)  # holds both; and takes one byte more
 _SECTOR = const(4096)
-_RING = const(1152)  # holds these, and a chunk
+_COLLECT = const(0x1FFFF)  # at each 128 KiB of content, if a member begins there
+
+
+# By words where both are aligned; viper's arguments are not checked.
+@micropython.viper
+def _copy(dst, d: int, src, n: int):
+    p = int(ptr8(dst)) + d
+    q = int(ptr8(src))
+    i = 0
+    if not (p | q | n) & 3:
+        i = n >> 2
+        if i & 1:
+            i -= 1
+            ptr32(p)[i] = ptr32(q)[i]
+        while i:
+            i -= 2
+            ptr32(p)[i] = ptr32(q)[i]
+            ptr32(p)[i + 1] = ptr32(q)[i + 1]
+        return
+    while i < n:
+        ptr8(p + i)[0] = ptr8(q + i)[0]
+        i += 1
 
 
 class Inflate:
@@ -33,6 +58,7 @@ class Inflate:
     wbits   base-2 logarithm of the window
     total   how much is in it, None where that is unknown
     most    where it is, how much may be in it
+    piece   bytearray of 1024 bytes to work with, of use to others in between
 
     `position` is how much was handed out, or passed over. `mark` tells where one may go on later: wbits; then as u32 the
     total or 0, where in the file the last member begins, and what `position` it has. Other errors than the source's are
@@ -41,19 +67,19 @@ class Inflate:
 
     least = 0  # what a session knows of the content tells nothing of the file
 
-    def __init__(self, source, wbits, total, most):
-        self._source = source
+    def __init__(self, source, wbits, total, most, piece):
         # Of an encrypted file that was broken off, the part that came can't be had once more.
         self.validator = None if hasattr(source, "header") else source.validator
         self._wbits = wbits
         self.total = total
         self._most = total or most
         self._ring = RingIO(_RING)
-        self._buf = self._parts = None
-        self._z = None
-        self._ended = False
         self._taken = self.position = self._skip = 0
         self.mark = bytearray(13)
+        # A generator's names are kept between calls, where a method's would be allocated each time.
+        steps = self._work(source.readinto, piece)
+        next(steps)
+        self.readinto = steps.send  # inflate the next bytes into a buffer
 
     def feed(self, buf, n):
         """Take buf[:n], the first bytes of the file, which were read already."""
@@ -65,73 +91,76 @@ class Inflate:
         self.position = start
         self._skip = position - start
 
-    def readinto(self, buf):
-        """Inflate the next bytes into buf, by way of which the compressed ones come. Allocates for a member, and for another buf."""
-        if buf is not self._buf:
-            self._cut(memoryview(buf))
-            self._buf = buf
-        done = 0
-        while done < len(buf):
-            odd = done % _CHUNK
-            if odd or done >= _SECTOR:
-                part = memoryview(buf)[done : done + _CHUNK - odd]
-            else:
-                part = self._parts[done // _CHUNK]
-            n = self._part(part)
-            if not n:
-                return done or n
-            done += n
-        return done
-
-    def _cut(self, view):
-        # Not where it is used: a comprehension's variables are allocated at each call.
-        ends = range(0, min(len(view), _SECTOR), _CHUNK)
-        self._parts = [view[i : i + _CHUNK] for i in ends]
-
-    def _part(self, buf):
+    def _work(self, read, piece):
         ring = self._ring
+        held = ring.any
+        room = memoryview(piece)[:_READ]
+        z = None
+        more = True
+        done = 0
+        buf = yield
+        end = len(buf)
+        first = at = self.position
+        where, skip = self._taken, self._skip
         while True:
-            while not self._ended and ring.any() < _AHEAD:
-                n = self._source.readinto(buf)
+            n = held()
+            while more and n < _LOW:
+                n = read(room)
                 if n is None:
-                    return None
-                self._ended = not n
-                self.feed(buf, n)
-            n = len(buf)
-            if not self._ended:
-                n = min(n, (ring.any() - _BLOCK) >> 1)
-            elif not ring.any() and self._z is None:
-                self._compare(self.total)
-                return 0
-            if self._skip:
-                n = min(n, self._skip)
-            if self._z is None:
-                self._note(self.position)
-                self._z = deflate.DeflateIO(ring, deflate.AUTO, self._wbits)
-            got = self._inflate(buf, n)
-            self.position += got
-            if got < n:
-                # Whoever keeps the mark has had all sectors before this one.
-                self._z = None
-                if self.position % _SECTOR == 0:
-                    self._note(self.position)
-            if self.position > self._most:
-                self._compare(self._most)
-            if self._skip:
-                self._skip -= got
-            elif got:
-                return got
-
-    # Few names, and no more than these calls: a frame of more than 11 words would be allocated each time.
-    def _inflate(self, buf, n):
-        try:
-            return self._z.readinto(buf, n)
-        except MemoryError:
-            self._too_large()
-        except EOFError:
-            self._cut_off()
-        except OSError:
-            self._damaged()
+                    self.position = at
+                    buf = yield done or None
+                    end = len(buf)
+                    done = 0
+                else:
+                    self.feed(room, n)
+                    more = n != 0
+                n = held()
+            if more:
+                # By words, so that they can be copied.
+                n = (n - _BLOCK) >> 3 << 2
+            elif n or z:
+                n = _PIECE
+            else:
+                self._compare(self.total, at)
+                end = done
+            if n > end - done:
+                n = end - done
+            if n:
+                if z is None:
+                    if not at & _COLLECT:
+                        # Windows of members that are over.
+                        gc.collect()
+                    first, where = at, self._at()
+                    z = deflate.DeflateIO(ring, deflate.AUTO, self._wbits)
+                if skip:
+                    n = min(n, skip)
+                try:
+                    got = z.readinto(piece, n)
+                except MemoryError:
+                    self._too_large()
+                except EOFError:
+                    self._cut_off()
+                except OSError:
+                    self._damaged()
+                at += got
+                if skip:
+                    skip -= got
+                else:
+                    _copy(buf, done, piece, got)
+                    done += got
+                if got < n:
+                    z = None
+                    if not done and at % _SECTOR == 0:
+                        self._note(at, self._at())
+            if done == end:
+                self.position = at
+                self._compare(None, at)
+                buf = yield done
+                end = len(buf)
+                done = 0
+                # Whoever keeps the mark has had all sectors before this one, and keeps it once this one has come.
+                if at % _SECTOR == 0:
+                    self._note(first, where)
 
     def _too_large(self):
         from ..memory import no_memory
@@ -151,12 +180,14 @@ class Inflate:
     def _at(self):
         return self._taken - self._ring.any()
 
-    def _note(self, position):
-        pack_into("<BIII", self.mark, 0, self._wbits, self.total or 0, self._at(), position)
+    def _note(self, position, where):
+        pack_into("<BIII", self.mark, 0, self._wbits, self.total or 0, where, position)
 
-    def _compare(self, expected):
-        if expected is not None and self.position != expected:
+    def _compare(self, expected, came):
+        if came > self._most:
+            expected = self._most
+        if expected is not None and came != expected:
             raise OTAError(
-                OTAError.TRUNCATED if self.position < expected else OTAError.SIZE,
-                "expected %d bytes in the compressed file, came %d" % (expected, self.position),
+                OTAError.TRUNCATED if came < expected else OTAError.SIZE,
+                "expected %d bytes in the compressed file, came %d" % (expected, came),
             )

@@ -17,7 +17,7 @@ def unpack(source, file, region, head, n, resumed=False):
         if found:
             from .inflate import Inflate
 
-            stream = Inflate(source, found[0], found[1] or None, 2 * region.size)
+            stream = Inflate(source, found[0], found[1] or None, 2 * region.size, region.piece)
             if resumed:
                 stream.resume(found[2], found[3], n)
             else:
@@ -26,7 +26,9 @@ def unpack(source, file, region, head, n, resumed=False):
     if stream is None and mark != b"" and n > 40 and head[:4] == b"\x10\xde\xcd\xfc":
         from .patch import Patch
 
-        stream = Patch(source, head, n, region.running)
+        came = getattr(region, "came", None)
+        runs = came and came.is_of(file, region.running_info)
+        stream = Patch(source, head, n, region.running, runs)
     file.least = 0
     file.content_checked = False
     return stream

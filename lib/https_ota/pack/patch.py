@@ -1,9 +1,9 @@
 # Deltas: the image that a patch makes of the running one.
 #
-# Espressif's esp_delta_ota: magic; the SHA-256 at the end of the image that it is for; 28 zeros. Then detools' "sequential"
-# patch: its kind, without compression or by heatshrink, which begins behind the size of what it makes; a 0; then, until that is
-# made: a number of bytes and these, to add to those of the old image; a number of bytes and these, that are new; how far to go
-# on in the old one.
+# Espressif's esp_delta_ota: magic; the SHA-256 at the end of the image that it is for; 28 bytes that are left free, in ours the
+# first of the SHA-256 at the end of what it makes. Then detools' "sequential" patch: its kind, without compression or by
+# heatshrink, which begins behind the size of what it makes; a 0; then, until that is made: a number of bytes and these, to add
+# to those of the old image; a number of bytes and these, that are new; how far to go on in the old one.
 #
 # A number has 6 bits and a sign in its first byte, 7 in each other, and 128 where one follows.
 
@@ -16,6 +16,7 @@ from ..errors import OTAError
 from ..hot import copy
 
 _HEADER = const(64)
+_NAME = const(28)  # bytes of a SHA-256
 _CHUNK = const(512)
 _WINDOW = const(256)  # bytes of the old image at once
 _MOST_BITS = const(27)
@@ -64,8 +65,9 @@ class Patch:
     source  the delta: readinto(buf), likewise
     head    its first bytes, n of them, that were read already
     base    esp32.Partition of the image that it is for
+    runs    True: it is known that the image there is what it makes
 
-    `total` is the size of what is made, `position` how much of that was handed out. Other errors than the source's are
+    `runs` tells whether that is so, by the delta, too: then it is read from there. `total` is the size of what is made, `position` how much of that was handed out. Other errors than the source's are
     OTAError: BASE, TRUNCATED, CHECKSUM. One that was broken off begins anew.
     """
 
@@ -73,15 +75,16 @@ class Patch:
     mark = b""
     validator = None
 
-    def __init__(self, source, head, n, base):
+    def __init__(self, source, head, n, base, runs=False):
         self._source = source
         self._base = base
-        needed, runs = bytes(head[4:36]), identity(base)
-        if needed != runs:
+        needed, there = bytes(head[4:36]), identity(base)
+        self.runs = needed != there and (runs or there[:_NAME] == head[36:_HEADER])
+        if needed != there and not self.runs:
             raise OTAError(
                 OTAError.BASE,
                 "the delta is for the image with SHA-256 %s..., %s holds one with %s..."
-                % (hexlify(needed[:8]).decode(), base.info()[4], hexlify(runs[:8]).decode()),
+                % (hexlify(needed[:8]).decode(), base.info()[4], hexlify(there[:8]).decode()),
             )
         self._chunk = bytearray(_CHUNK)
         self._in = head[:n]
@@ -109,6 +112,10 @@ class Patch:
         """Make the next bytes of the image."""
         d = 0
         size = len(buf)
+        if self.runs:
+            d = size = min(size, self.total - self.position)
+            self._base.readblocks(0, memoryview(buf)[:d], self.position)
+            self.position += d
         while d < size:
             if self._at == self._end:
                 n = self._source.readinto(self._chunk)
