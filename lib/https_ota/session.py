@@ -77,7 +77,6 @@ class Session:
         self._sector = sector = bytearray(SECTOR) if self._buffer is None else self._buffer
         self._view = view = memoryview(sector)
         self._pieces = pieces = [view[i : i + PIECE] for i in range(0, unit, PIECE)]
-
         self._save_power(False)
         if not (yield from self._fetch()):
             return

@@ -127,6 +127,98 @@ def test_what_is_no_good_is_passed_over(tmp_path, root, fleet, nginx, www, how):
     assert [name for name, _ in asked(nginx)][before:] == ["old.gz", "app.gz", "app.bin"]
 
 
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_what_was_no_good_is_not_fetched_again(tmp_path, root, fleet, nginx, www, how):
+    """While the image itself does not come through, each poll goes straight to it; nothing else is refused by that."""
+    board = board_with(tmp_path, root, OLD)
+    for name in ("old.gz", "app.gz"):
+        spoil(www / name, how)
+    image = (www / "app.bin").read_bytes()
+    (www / "app.bin").unlink()
+    assert board.fail(fleet.code()).startswith("OTAError: HTTP_STATUS: ")
+    assert [name for name, _ in asked(nginx)] == ["old.gz", "app.gz", "app.bin"]
+    for _ in range(2):
+        assert board.fail(fleet.code()).startswith("OTAError: HTTP_STATUS: ")
+        assert asked(nginx)[-1] == ("app.bin", 404)
+    assert len(asked(nginx)) == 5
+    # Who wants it again, wants all of it.
+    board.fail(fleet.code(retry_failed=True))
+    assert [name for name, _ in asked(nginx)][5:] == ["old.gz", "app.gz", "app.bin"]
+    # Full records are no way to forget the image.
+    (www / "app.bin").write_bytes(image)
+    follow(board, fleet)
+    assert [name for name, _ in asked(nginx)][8:] == ["app.bin"]
+    board.run("import https_ota\nhttps_ota.confirm()")
+    # Another release has files of its own, under whatever names.
+    fleet.new = release(fleet, www, 9, "3.0.0")
+    assert "3.0.0" in board.run(fleet.code())
+    assert asked(nginx)[-1] == ("app.gz", 200)
+
+
+def release(fleet, www, number, version):
+    """Publish another release, compressed only, in the place of the first; return its image."""
+    key = load_pem_private_key(fleet.keys.private("p256").read_bytes(), None)
+    new = sbv2.sign(images.changed(CODE, number, version), [key])
+    (www / "app.bin").write_bytes(new)
+    (www / "app.gz").write_bytes(packed.pack(new))
+    args = [
+        "--file",
+        str(www / "app.bin"),
+        "--packed",
+        str(www / "app.gz"),
+        "--release",
+        str(number),
+    ]
+    args += ["--sign", str(fleet.keys.private("p256")), "-o", str(www / "m.json")]
+    assert cli.main(["manifest", *args]) == 0
+    return new
+
+
+def test_what_may_pass_is_tried_again(tmp_path, root, fleet, nginx, www):
+    """A file that is missing, a page in its place, want of memory: the next time it may be there."""
+    board = board_with(tmp_path, root, OLD)
+    (www / "app.bin").unlink()
+    for how in ("missing", "text"):
+        kept = {name: (www / name).read_bytes() for name in ("old.gz", "app.gz")}
+        for name in kept:
+            spoil(www / name, how)
+        before = len(asked(nginx))
+        for _ in range(2):
+            board.fail(fleet.code())
+        assert [name for name, _ in asked(nginx)][before:] == ["old.gz", "app.gz", "app.bin"] * 2
+        for name, data in kept.items():
+            (www / name).write_bytes(data)
+    follow(board, fleet)
+    assert asked(nginx)[-1] == ("old.gz", 200)
+
+
+def test_few_are_remembered(tmp_path, root, fleet, nginx, www):
+    """The last ones; a full or broken store stops nothing."""
+    board = board_with(tmp_path, root, OLD)
+    said = board.run(
+        "from https_ota import OTAError\nfrom https_ota.fleet.manifest import Decision\n"
+        "from https_ota.fleet.smaller import pass_over, shorter\nfrom https_ota.flash import nvs\n"
+        "d = Decision(0, '')\nd.sha256 = bytes(32)\n"
+        "d.smaller = [(n, 'https://h/%d?X-Amz-Signature=%d' % (n, n), None) for n in range(9)]\n"
+        "for code in range(100):\n"
+        "    known = [OTAError.SEGMENTS, OTAError.TRUNCATED, OTAError.CHECKSUM, OTAError.DIGEST, OTAError.SIZE, OTAError.TAG]\n"
+        "    nvs.drop('smaller')\n"
+        "    if pass_over(d, d.smaller[0][1], code):\n"
+        "        assert (len(shorter(d, False)) == 8) == (code in known), code\n"
+        "for _, url, _ in d.smaller:\n"
+        "    assert pass_over(d, url, OTAError.DIGEST)\n"
+        "assert len(shorter(d, True)) == 9\n"
+        "assert [u[:11] for u in shorter(d, False)] == ['https://h/%d' % n for n in range(3)]\n"
+        "d.smaller = [(8, 'https://h/8?X-Amz-Signature=other', None)]\n"
+        "print(shorter(d, False))\n"
+        "nvs.put('smaller', bytes(100))\n"
+        "print(len(shorter(d, False)))\n"
+        "nvs.put('smaller', b'x' * 13)\n"
+        "print(len(shorter(d, False)))"
+    )
+    assert said == "[]\n1\n1\n"
+
+
 def test_a_failure_of_the_image_is_one(tmp_path, root, fleet, www, nginx):
     """And what somebody's check() raises is not of the file: it is not fetched in all its forms."""
     board = board_with(tmp_path, root, OLD)

@@ -12,6 +12,7 @@
 #   headX    the header of its encrypted file              flash/resume.py
 #   doneX    the last that was finished                    flash/resume.py
 #   etag     the manifest that gave nothing to do          fleet/poll.py
+#   smaller  shorter forms of images that were no good     fleet/smaller.py
 
 from esp32 import NVS, Partition
 

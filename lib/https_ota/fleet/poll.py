@@ -183,9 +183,9 @@ def _update_from(url, trusted_keys, image_keys, board, variant, device_id, optio
 
     urls = [decision.url]
     if decision.smaller:
-        from .smaller import of_the_file, shorter
+        from .smaller import pass_over, shorter
 
-        urls = shorter(decision.smaller) + urls
+        urls = shorter(decision, options.get("retry_failed")) + urls
     for file in urls:
         given = _rest(options, start)
         if parse_url(file)[:3] != parse_url(url)[:3]:
@@ -200,7 +200,7 @@ def _update_from(url, trusted_keys, image_keys, board, variant, device_id, optio
                 **given,
             )
         except OTAError as e:
-            if file == decision.url or not of_the_file(e.code):
+            if file == decision.url or not pass_over(decision, file, e.code):
                 raise
 
 
