@@ -266,6 +266,20 @@ def test_going_back_needs_an_image_with_its_checksum():
     assert back()
 
 
+def test_going_back_to_an_image_that_fills_its_slot():
+    """To the byte, to the sector, and where more of the slot follows."""
+    entry = Partition("ota_1")._entry
+    i = simboot.table.index(entry)
+    for size in (8192, 8192 - 16, 4096 + 16, 4096):
+        data = image(size)
+        assert len(data) == size
+        for room in (8192, 12288):
+            simboot.table[i] = entry[:3] + (room,) + entry[4:]
+            on_trial(data=data)
+            assert back(), (size, room)
+    simboot.table[i] = entry
+
+
 def test_going_back_to_oneself_is_refused():
     on_trial(slot=0)
     refused()

@@ -186,6 +186,12 @@ def test_long_reasons_and_strange_ones():
     nvs.put("last", outcome._record(1, SHA, b"\xff" * 32, "a\nb\u20ac"))
     assert told() == ("rolled back", "a?b???")
     assert last_result().version == "?" * 32
+    # Nothing that a terminal takes for a command, wherever it is shown.
+    for start in range(1, 128, 30):
+        text = "".join(chr(c) for c in range(start, min(start + 30, 128)))
+        nvs.put("last", outcome._record(1, SHA, text.encode(), text))
+        shown = "".join(c if 32 <= ord(c) <= 126 else "?" for c in text)
+        assert (last_result().why, last_result().version) == (shown, shown)
 
 
 def test_record_of_failure():

@@ -174,6 +174,32 @@ def test_board_without_nvs_has_the_running_one_for_a_floor():
         nvs.NVS = real
 
 
+def test_a_floor_that_stands_is_not_stored_again():
+    """Nor is one of 0 where nothing can be stored: what became of the last update would go for it."""
+    forget()
+    assert raise_floor(5)
+    real = nvs.NVS
+
+    class Locked:
+        def __init__(self, namespace):
+            self.get_i32 = real(namespace).get_i32
+
+        def refuse(self, *args):
+            raise OSError(-4357)
+
+        set_i32 = set_blob = erase_key = commit = refuse
+
+    nvs.NVS = Locked
+    try:
+        assert [raise_floor(n) for n in (0, 4, 5, 6)] == [True, True, True, False]
+        Locked.__init__ = Locked.refuse
+        assert raise_floor(0) and not raise_floor(1)
+    finally:
+        nvs.NVS = real
+    assert nvs.get_number("floor") == 5
+    forget()
+
+
 def test_nothing_to_confirm_leaves_the_floor():
     forget()
     assert confirm() is False
