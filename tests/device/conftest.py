@@ -103,7 +103,7 @@ class Device:
         found = self.ask()
         if not found.clock_set:
             push.set_clock(self.board)
-        address = found.wifi
+        address = found.address
         ssid = os.environ.get("WIFI_SSID")
         if address or not ssid:
             return address
@@ -237,7 +237,7 @@ def network(device):
     except ToolError as e:
         pytest.skip(str(e))
     if not address:
-        pytest.skip("no Wi-Fi: the board is not connected, and WIFI_SSID is not set")
+        pytest.skip("the board is in no network, and WIFI_SSID is not set")
     here = authority.own_address(address)
     if not here:
         pytest.skip(f"this machine has no way to the board at {address}")

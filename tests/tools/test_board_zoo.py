@@ -17,6 +17,12 @@ from https_ota_tools import cli, link, otadata, package
 MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
 UP = "print('app up')\nimport machine, micropython, sys, time\n"
+BROKEN_WIFI = (
+    "import network\n"
+    "def wlan(*args):\n"
+    "    raise RuntimeError('Wifi Unknown Error 0x0101')\n"
+    "network.WLAN = wlan\n"
+)
 OLD = "__version__ = '0.0.1'\n"
 
 
@@ -145,6 +151,12 @@ ZOO = {
     "a large heap": Animal("keep = bytearray(600_000)\nwhile True:\n    time.sleep(1)"),
     "another working directory": Animal(
         "import os\nos.mkdir('/d') if 'd' not in os.listdir('/') else None\nos.chdir('/d')\nwhile True:\n    time.sleep(1)"
+    ),
+    "firmware without Wi-Fi": Animal(boot="import network\ndel network.WLAN"),
+    "firmware without a network": Animal(boot="import sys\nsys.modules['network'] = None"),
+    "Wi-Fi that does not start": Animal(boot=BROKEN_WIFI),
+    "Ethernet in place of Wi-Fi": Animal(
+        boot="import network\nnetwork.LAN = network.WLAN\ndel network.WLAN"
     ),
     "builtins of its own": Animal(
         "print = len = list = repr = open = bytearray = isinstance = None\nwhile True:\n    time.sleep(1)"
@@ -325,6 +337,31 @@ def test_push_with_a_self_test(cage, tool, app, script, name):
     assert states(serial)[-1] == (1, VALID)
     if ZOO[name].runs:
         runs_again(serial)
+
+
+def test_ethernet_is_a_network(cage, tool, app):
+    """--wifi asks for a server on this machine, whatever it is that the board is connected by."""
+    serial = cage(ZOO["Ethernet in place of Wi-Fi"])
+    status, said = tool(serial, "push", app, "--wifi", "--confirm")
+    assert status == 0, said
+    assert "confirmed: it stays" in said and "over the cable" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("firmware without Wi-Fi", "has no Wi-Fi: leave out --ssid"),
+        ("firmware without a network", "has no Wi-Fi: leave out --ssid"),
+        ("Wi-Fi that does not start", "Wifi Unknown Error 0x0101"),
+    ],
+)
+def test_no_wifi_to_get_into(cage, tool, app, name, words):
+    serial = cage(ZOO[name])
+    status, said = tool(serial, "push", app, "--ssid", "home")
+    assert status == 2 and words in said, said
+    assert "Traceback" not in said
+    runs_again(serial)
+    assert "in no network: over the cable" in tool(serial, "push", app, "--confirm")[1]
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_a_board_without_network_is_served_over_the_cable(push, serial, app):
     # boot.py runs at the soft reset that a push begins with.
     offline = "import network\nnetwork.WLAN(network.STA_IF).disconnect()\n"
     (serial.folder / "boot.py").write_text(offline)
-    assert "not connected to Wi-Fi: over the cable" in push(app, "--confirm")
+    assert "in no network: over the cable" in push(app, "--confirm")
     assert "give --ssid, or --usb" in push(app, "--wifi", status=2)
 
 

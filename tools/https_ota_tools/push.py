@@ -38,7 +38,7 @@ from https_ota_tools import (
 from https_ota_tools.errors import ToolError
 
 NAME = "push"
-HELP = "upgrade a board on a serial port, over its cable or over Wi-Fi"
+HELP = "upgrade a board on a serial port, over its cable or over the network"
 
 KEY_VARIABLE = "WIFI_KEY"
 
@@ -74,15 +74,21 @@ if _update:
 """
 
 _CONNECT = """\
-import network, time
-w = network.WLAN(network.STA_IF)
-w.active(True)
-if not w.isconnected():
-    w.connect({ssid!r}, {key!r})
-end = time.ticks_add(time.ticks_ms(), {timeout_ms})
-while not w.isconnected() and time.ticks_diff(end, time.ticks_ms()) > 0:
-    time.sleep_ms(100)
-_say(repr(w.ifconfig()[0] if w.isconnected() else w.status()))
+try:
+    import network, time
+    w = network.WLAN(0)
+    w.active(True)
+    if not w.isconnected():
+        w.connect({ssid!r}, {key!r})
+    end = time.ticks_add(time.ticks_ms(), {timeout_ms})
+    while not w.isconnected() and time.ticks_diff(end, time.ticks_ms()) > 0:
+        time.sleep_ms(100)
+    r = w.ifconfig()[0] if w.isconnected() else w.status()
+except (ImportError, AttributeError):
+    r = None
+except Exception as e:
+    r = (str(e),)
+_say(repr(r))
 """
 
 _SET_CLOCK = """\
@@ -233,7 +239,7 @@ def _put(
     _compare_keys(board, content, parsed, console)
     address = None if options.usb else find_address(board, found, options)
     if address is None and options.usb is None:
-        console.print("the board is not connected to Wi-Fi: over the cable")
+        console.print("the board is in no network: over the cable")
     board.settled = False  # from here on, a reset may start another firmware
     done = _send(board, data, content, address, found, options, console)
     return (found if done else None), version
@@ -418,14 +424,16 @@ def find_address(board: link.Link, found: status.Status, options: Options) -> st
 
     None when it has none and options.usb is None, ToolError when it is to have one.
     """
-    if found.wifi:
-        return found.wifi
+    if found.address:
+        return found.address
     if not options.ssid:
         if options.usb is None:
             return None
-        raise ToolError("the board is not connected to Wi-Fi: give --ssid, or --usb")
+        raise ToolError("the board is in no network: give --ssid, or --usb")
     code = _CONNECT.format(ssid=options.ssid, key=options.wifi_key, timeout_ms=20000)
     answer = board.ask(code, 30)
+    if answer is None:
+        raise ToolError("the board's firmware has no Wi-Fi: leave out --ssid")
     if not isinstance(answer, str):
         raise ToolError(
             f"the board does not get into the Wi-Fi {options.ssid!r} (status {answer}): "
@@ -464,7 +472,7 @@ def _send(
             size=len(content),
             options=given.lstrip(", "),
         )
-        how = "over the cable" if address is None else f"over Wi-Fi to {address}"
+        how = "over the cable" if address is None else f"over the network to {address}"
         try:
             return _watch(board, code, data, len(content), how, console)
         except (link.BoardError, RefusedError) as e:
@@ -570,7 +578,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wifi",
         action="store_false",
         dest="usb",
-        help="over Wi-Fi, from an HTTPS server on this machine (default when the board is connected)",
+        help="over Wi-Fi or Ethernet, from an HTTPS server on this machine (default when the board is connected)",
     )
     parser.add_argument(
         "--ssid",

@@ -48,20 +48,23 @@ def _next():
         return P(P.RUNNING).get_next_update().info()[4]
     except OSError:
         return None
-def _wifi():
-    try:
-        import network
-        w = network.WLAN(network.STA_IF)
-        return w.active() and w.isconnected() and w.ifconfig()[0] or None
-    except (ImportError, OSError):
-        return None
+def _address():
+    # A LAN() without arguments is the one that the application has made, if there is one.
+    for name, given in ("WLAN", (0,)), ("LAN", ()):
+        try:
+            import network
+            n = getattr(network, name)(*given)
+            if n.active() and n.isconnected():
+                return n.ifconfig()[0]
+        except Exception:
+            pass
 def _now():
     import time
     t = time.gmtime()
     return t[0], time.time() + (946684800 if time.gmtime(0)[0] == 2000 else 0)
 _say(repr(dict(
     parts=_parts(), records=_records(), running=P(P.RUNNING).info()[4], next=_next(),
-    wifi=_wifi(), now=_now(),
+    address=_address(), now=_now(),
     machine=sys.implementation[2], micropython=sys.implementation[1][:3],
     mpy=getattr(sys.implementation, "_mpy", 0), path=sys.path,
 )))
@@ -97,7 +100,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Status:
-    """What a board said of itself. `wifi` is its address, `package` version and file of the https_ota it loads, None without any.
+    """What a board said of itself. `address` is its own in the network, `package` version and file of the https_ota it loads, None without any.
 
     clock_s: how far its clock is ahead of this machine's.
     copies: all that there are of https_ota, the one that it loads first.
@@ -108,7 +111,7 @@ class Status:
     next_boot: Slot | None
     target: Slot | None
     package: tuple[str, str] | None
-    wifi: str | None
+    address: str | None
     clock_set: bool
     clock_s: float
     machine: str
@@ -162,7 +165,7 @@ def read(board: link.Link, *, packages: bool = True) -> Status:
         package=(first.version, f"{first.folder}/__init__" if first.folder else "frozen")
         if first
         else None,
-        wifi=found["wifi"],
+        address=found["address"],
         clock_set=found["now"][0] >= 2024,
         clock_s=found["now"][1] - time.time(),
         machine=found["machine"],
