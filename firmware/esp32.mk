@@ -24,11 +24,16 @@ check-esp32:
 	@firmware/check-esp32.sh "$(BOARD)" "$(BOARD_VARIANT)" "$(TLS_IN)" "$(FW_VERSION)" "$(PARTITIONS)" \
 		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
 
+# What decides whether frozen code is made anew upstream is the age of the modules alone: another FROZEN_MANIFEST=, or other slices
+# in it, would go unnoticed.
 firmware: check-esp32 ## the firmware of a board (BOARD=, MPY_DIR=, IDF_PATH=, FW_VERSION=, TLS_IN=)
+	@firmware/check-build.sh "$(FW_BUILD)" "$(abspath $(MPY_GIVEN))" "$(MPY_VERSION)" "$(abspath $(IDF_PATH))" "$(IDF_VERSION)"
+	@rm -f "$(FW_BUILD)/frozen_content.c"
 	$(IDF_PY) build
 	@firmware/check-sdkconfig.sh $(FW_BUILD)/sdkconfig firmware/sdkconfig.https_ota \
 		$(wildcard boards/$(BOARD)/sdkconfig.board) $(FW_BUILD)/https_ota/sdkconfig
-	@echo "$(BOARD) $(FW_VERSION), TLS input buffer $(TLS_IN): $$(wc -c <$(FW_BUILD)/micropython.bin) bytes"
+	@echo "$(BOARD) $(FW_VERSION), TLS input buffer $(TLS_IN):"
+	@$(PYTHON) firmware/check_firmware.py $(FW_BUILD)
 	@echo "the first time, over USB:  make flash BOARD=$(BOARD) PORT=/dev/ttyUSB0 ..."
 	@echo "the file to serve to boards:  $(FW_BUILD)/micropython.bin"
 
@@ -45,7 +50,8 @@ monitor: check-port check-esp32 ## the board's console (PORT=)
 size: check-esp32 ## what takes the room in a board's firmware (BOARD=)
 	$(IDF_PY) size
 
+# By instructions: by the host's clock, FreeRTOS's tick can stop when the host is busy.
 qemu: firmware ## run ESP32_C3_QEMU_OTA in Espressif's qemu
-	$(IDF_PY) qemu monitor
+	$(IDF_PY) qemu --qemu-extra-args "-icount shift=3" monitor
 
 .PHONY: check-esp32 check-port firmware flash monitor size qemu

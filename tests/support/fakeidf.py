@@ -1,7 +1,7 @@
 """What stands in for ESP-IDF, which is not here: upstream's real CMakeLists.txt runs up to where ESP-IDF takes over.
 
-idf.py hands the words it is given to cmake, and ends a build with an sdkconfig out of the defaults as ESP-IDF does:
-a name's last line counts, and an sdkconfig that is there is kept.
+idf.py (idfstub) hands the words it is given to cmake, and ends a build with an sdkconfig out of the defaults as ESP-IDF
+does: a name's last line counts, and an sdkconfig that is there is kept.
 """
 
 import os
@@ -29,32 +29,17 @@ macro(project name)
 endmacro()
 """
 IDF_PY = """#!{python}
-import json, pathlib, re, subprocess, sys
-words = sys.argv[1:]
-options = {{"-C": [], "-B": [], "-D": [], "-p": []}}
-while words and words[0] in options:
-    options[words.pop(0)].append(words.pop(0))
-build = pathlib.Path(*options["-B"])
-with open({log!r}, "a") as f:
-    f.write(json.dumps([words, options]) + "\\n")
-command = ["cmake", "-S", *options["-C"], "-B", str(build), *("-D" + d for d in options["-D"])]
-if words == ["build"]:
-    subprocess.run(command, check=True)
-    (build / "micropython.bin").write_bytes(bytes(1000))
-    if not (build / "sdkconfig").exists():
-        text = (build / "sdkconfig.combined").read_text()
-        values = dict(re.findall("^(CONFIG_[A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
-        for name in {drop!r}:
-            values.pop(name, None)
-        lines = ["# %s is not set" % n if v in ("", "n") else "%s=%s" % (n, v) for n, v in values.items()]
-        (build / "sdkconfig").write_text("\\n".join(lines) + "\\n")
+import sys
+sys.path[:0] = {paths!r}
+import idfstub
+idfstub.main({log!r}, {drop!r}, {size})
 """
 
 
 class Idf:
     """A folder that looks like an ESP-IDF of a version, and one that looks like a checkout with submodules."""
 
-    def __init__(self, folder: Path, version=(5, 4, 0), drop=()):
+    def __init__(self, folder: Path, version=(5, 4, 0), drop=(), size=1000):
         self.path = folder / "esp-idf"
         cmake = self.path / "tools" / "cmake"
         cmake.mkdir(parents=True)
@@ -62,7 +47,9 @@ class Idf:
         (cmake / "project.cmake").write_text(PROJECT_CMAKE)
         self.log = folder / "idf.log"
         idf_py = self.path / "tools" / "idf.py"
-        idf_py.write_text(IDF_PY.format(python=sys.executable, log=str(self.log), drop=drop))
+        paths = [str(p) for p in (Path(__file__).parent, MPY / "tools", ROOT / "tools")]
+        given = {"python": sys.executable, "paths": paths, "log": str(self.log)}
+        idf_py.write_text(IDF_PY.format(drop=drop, size=size, **given))
         idf_py.chmod(0o755)
         self.mpy = folder / "micropython"
         (self.mpy / "lib").mkdir(parents=True)

@@ -5,7 +5,9 @@ Upstream's own CMakeLists.txt, makemanifest.py and mpy-tool.py run; ESP-IDF is p
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 
 import budgets
 import fakeidf
@@ -296,7 +298,7 @@ def test_changed_options_reach_a_build_that_exists(tmp_path):
     # ESP-IDF keeps an sdkconfig it finds; cmake keeps what it was told the last time.
     idf = Idf(tmp_path)
     manifest = tmp_path / "manifest.py"
-    manifest.touch()
+    manifest.write_text('include("$(BOARD_DIR)/manifest.py")\n')
     first = f"TLS_IN=16384 FW_VERSION=1.0 FROZEN_MANIFEST={manifest} PARTITIONS=firmware/partitions-4MiB-ota.csv"
     assert idf.make(f"firmware MPY_DIR={idf.mpy} {first}").returncode == 0
     build = idf.build / "firmware" / "ESP32_GENERIC_OTA"
@@ -321,6 +323,109 @@ def test_unchanged_options_keep_the_build(tmp_path):
         f.write("# kept\n")
     assert idf.make(f"firmware MPY_DIR={idf.mpy} FW_VERSION=1.1").returncode == 0
     assert sdkconfig.read_text().endswith("# kept\n")
+
+
+def test_what_is_frozen_is_what_the_manifest_says_now(tmp_path):
+    """Upstream looks at the age of the modules alone."""
+    idf = Idf(tmp_path)
+    binary = idf.build / "firmware" / "ESP32_GENERIC_OTA" / "micropython.bin"
+    app = tmp_path / "app.py"
+    app.touch()
+    board = f'include("{ROOT / "boards" / "ESP32_GENERIC_OTA"}/manifest.py")\n'
+    core = f'include("{ROOT / "lib"}/manifest.py", slices="")\n'
+    more = 'freeze("$(GEN_DIR)", "https_ota_board.py")\n'
+    manifest = tmp_path / "manifest.py"
+    for text, there, gone in (
+        (board, "https_ota/aio.py", "app.py"),
+        (board + f'module("app.py", base_path="{tmp_path}")\n', "app.py", None),
+        (core + more, "https_ota/ota.py", "https_ota/aio.py"),
+        (board, "https_ota/aio.py", "app.py"),
+    ):
+        manifest.write_text(text)
+        done = idf.make(f"firmware MPY_DIR={idf.mpy} FROZEN_MANIFEST={manifest}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert there.encode() + b"\0" in binary.read_bytes()
+        assert gone is None or gone.encode() not in binary.read_bytes()
+    assert idf.make(f"firmware MPY_DIR={idf.mpy}").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("", "https_ota/__init__.py"),
+        ('freeze("$(GEN_DIR)", "https_ota_board.py")\n', "https_ota/__init__.py"),
+        (f'include("{ROOT / "lib"}/manifest.py")\n', "https_ota_board.py"),
+    ],
+)
+def test_firmware_without_the_package_is_none(tmp_path, text, missing):
+    idf = Idf(tmp_path)
+    manifest = tmp_path / "manifest.py"
+    manifest.write_text(text + f'module("app.py", base_path="{tmp_path}")\n')
+    (tmp_path / "app.py").touch()
+    done = idf.make(f"firmware MPY_DIR={idf.mpy} FROZEN_MANIFEST={manifest}")
+    assert done.returncode
+    assert f"{missing} is not in it (the manifest does not name it" in done.stderr
+    assert 'FROZEN_MANIFEST= with include("$(BOARD_DIR)/manifest.py")' in done.stderr
+    assert "the file to serve" not in done.stdout
+
+
+def test_what_was_to_be_frozen_and_is_not(tmp_path):
+    build = tmp_path / "build"
+    build.mkdir()
+    names = ["https_ota/__init__.py", "https_ota/ota.py", "https_ota_board.py", "app.py"]
+    rows = "".join(f'    "{name}\\0"\n' for name in names)
+    (build / "frozen_content.c").write_text(f"const char mp_frozen_names[] = {{\n{rows}}};\n")
+    (build / "micropython.bin").write_bytes("\0".join(names[:3]).encode() + b"\0")
+    command = [sys.executable, ROOT / "firmware" / "check_firmware.py", build]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert (
+        f"app.py is not in it (it was to be frozen: rm -r {build}, and build again)" in done.stderr
+    )
+
+
+@pytest.mark.parametrize(("size", "share"), [(1_600_000, "81.4%"), (1_798_112, "91.5%")])
+def test_the_room_that_is_left_is_told(tmp_path, size, share):
+    idf = Idf(tmp_path, size=size - 2000)
+    done = idf.make(f"firmware BOARD=ESP32_GENERIC_C6_OTA MPY_DIR={idf.mpy}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.search(r"([\d,]+) bytes, ([\d.]+%) of ota_0, ([\d,]+) are left", done.stdout)
+    n, left = (int(told[i].replace(",", "")) for i in (1, 3))
+    assert n + left == 1920 * 1024 and told[2] == f"{n / 1920 / 1024:.1%}"
+    assert abs(float(told[2][:-1]) - float(share[:-1])) < 0.2
+    assert ("leave out slices" in done.stdout) == (size > 1_769_472)
+
+
+def test_a_build_folder_has_one_micropython_and_one_idf(tmp_path):
+    idf = Idf(tmp_path)
+    assert idf.make(f"firmware MPY_DIR={idf.mpy}").returncode == 0
+    folder = idf.build / "firmware" / "ESP32_GENERIC_OTA"
+    other = Idf(tmp_path / "other")
+    other.build = idf.build
+    for it, mpy in ((other, idf.mpy), (idf, other.mpy)):
+        done = it.make(f"firmware MPY_DIR={mpy}")
+        assert done.returncode
+        assert f"{folder} was made with other sources:" in done.stderr
+        assert f"in {idf.mpy}, ESP-IDF v5.4 in {idf.path}\n" in done.stderr
+        assert f"in {mpy}, ESP-IDF v5.4 in {it.path}\n" in done.stderr
+        assert f"rm -r {folder}" in done.stderr
+    # One from before there was a note.
+    (folder / "https_ota" / "made-with").unlink()
+    done = idf.make(f"firmware MPY_DIR={other.mpy}")
+    assert done.returncode and f"then  MicroPython in {idf.mpy}\n" in done.stderr
+    assert idf.make(f"firmware MPY_DIR={idf.mpy}").returncode == 0
+    shutil.rmtree(folder)
+    assert other.make(f"firmware MPY_DIR={other.mpy}").returncode == 0
+
+
+def test_qemu_counts_instructions(tmp_path, upstream_with_qemu):
+    idf = Idf(tmp_path / "idf")
+    (idf.mpy / "ports").unlink()
+    (idf.mpy / "ports").symlink_to(upstream_with_qemu.parent)
+    done = idf.make(f"qemu BOARD={QEMU} MPY_DIR={idf.mpy}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = json.loads(idf.log.read_text().splitlines()[-1])[0]
+    assert words == ["qemu", "--qemu-extra-args", "-icount shift=3", "monitor"]
 
 
 def test_settings_that_esp_idf_drops_are_noticed(tmp_path):

@@ -1,0 +1,55 @@
+"""Is in a firmware what was to be frozen into it, and how much room does its slot leave? Run at the end of `make firmware`.
+
+python3 firmware/check_firmware.py BUILD_FOLDER
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from https_ota_tools import partition  # noqa: E402  of this checkout, installed or not
+
+# Without these a board that has this firmware can't be updated any more.
+NEEDED = ("https_ota/__init__.py", "https_ota/ota.py", "https_ota_board.py")
+# Of a slot; MicroPython and ESP-IDF grow from release to release.
+MUCH = 0.9
+
+
+def frozen_names(text: str) -> list[str]:
+    """Return the names of modules in frozen_content.c, as tools/mpy-tool.py writes it."""
+    table = text.partition("const char mp_frozen_names[]")[2].partition("};")[0]
+    return re.findall(r'"([^"]*\.py)\\0"', table)
+
+
+def main() -> None:
+    """Print size and share of the slot; exit with words when the firmware is not to be used."""
+    build = Path(sys.argv[1])
+    firmware = build / "micropython.bin"
+    data = firmware.read_bytes()
+    names = frozen_names((build / "frozen_content.c").read_text())
+    for name in (*NEEDED, *names):
+        if name.encode() + b"\0" not in data:
+            why = (
+                f"it was to be frozen: rm -r {build}, and build again"
+                if name in names
+                else 'the manifest does not name it; begin FROZEN_MANIFEST= with include("$(BOARD_DIR)/manifest.py")'
+            )
+            sys.exit(f"{firmware}: {name} is not in it ({why})")
+    table = partition.decode((build / "partition_table" / "partition-table.bin").read_bytes())
+    slot = min(partition.ota_slots(table), key=lambda part: part.size)
+    share = len(data) / slot.size
+    print(f"{len(data):,} bytes, {share:.1%} of {slot.name}, {slot.size - len(data):,} are left")
+    if share > MUCH:
+        print(
+            "that is little for the releases to come: leave out slices (lib/README.md), or what your board does not need "
+            "(firmware/README.md)"
+        )
+
+
+if __name__ == "__main__":
+    main()
