@@ -1,5 +1,6 @@
 """What most tests need: certificates, files to serve, a server, a board."""
 
+import os
 import signal
 
 import certs
@@ -32,7 +33,9 @@ def root():
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory):
     """Keys for signing and encrypting: making one of RSA takes long."""
-    return keyfiles.Keys(tmp_path_factory.mktemp("keys"))
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return keyfiles.Keys(tmp_path_factory.mktemp("keys"), shared / "common-keys")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Throw-away keys for signing and encrypting, made anew for each run of the tests, and Espressif's command for them."""
 
+import fcntl
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,28 +34,36 @@ def espsecure(*args, refused=False):
 class Keys:
     """A folder with `rsa.pem`, `p256.pem`, `p384.pem` and their public halves, `rsa.pub.pem` and so on.
 
-    All were made by espsecure; `digests` are those of the public keys, also by it.
+    All were made by espsecure; `digests` are those of the public keys, also by it. Processes that test at the same time
+    take them from a folder they have in common, where the first that needs one makes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, common: Path | None = None) -> None:
         self.folder = folder
+        self.common = common or folder / "common"
+        self.common.mkdir(exist_ok=True)
         self.digests = {}
         for kind in KINDS:
             self.make(kind, SCHEMES[kind])
-            digest = folder / f"{kind}.digest"
-            key = self.public(kind)
-            espsecure("digest-sbv2-public-key", "--keyfile", key, "-o", digest)
-            self.digests[kind] = digest.read_bytes().hex()
+            self.digests[kind] = (folder / f"{kind}.digest").read_bytes().hex()
 
     def make(self, name, scheme):
         """Make a key of one of espsecure's schemes, unless it is there."""
-        private = self.private(name)
-        if private.exists():
+        if self.private(name).exists():
             return
-        espsecure("generate-signing-key", "--version", "2", "--scheme", scheme, private)
-        espsecure(
-            *("extract-public-key", "--version", "2", "--keyfile", private, self.public(name))
+        private, public, digest = (
+            self.common / f"{name}.{end}" for end in ("pem", "pub.pem", "digest")
         )
+        with (self.common / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not private.exists():
+                espsecure("generate-signing-key", "--version", "2", "--scheme", scheme, private)
+                espsecure("extract-public-key", "--version", "2", "--keyfile", private, public)
+                if name in KINDS:
+                    espsecure("digest-sbv2-public-key", "--keyfile", public, "-o", digest)
+        for path in (private, public, digest):
+            if path.exists():
+                shutil.copy(path, self.folder)
 
     def opener(self, kind):
         """Return the device's option `decrypt` for one of the keys, as Python."""
