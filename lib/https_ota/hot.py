@@ -1,7 +1,8 @@
-# The viper loops, and nothing else. Each has a plain-Python twin in the tests.
+# The viper loops, and what goes with them. Each has a plain-Python twin in the tests.
 #
 # Viper checks neither types nor bounds: the callers do. No store has an index that is a constant other than 0:
-# MicroPython 1.25 stores another register then on Xtensa (fixed in 1.26).
+# MicroPython 1.25 stores another register then on Xtensa (fixed in 1.26). What changes in a loop are the first arguments:
+# these are in registers, all other variables in memory.
 
 import micropython
 
@@ -10,29 +11,32 @@ import micropython
 @micropython.viper
 def copy(dst, d: int, src, s: int, n: int):
     """Copy src[s:s+n] to dst[d:], from the front: within one buffer only towards it."""
-    p = int(ptr8(dst)) + d
-    q = int(ptr8(src)) + s
-    for i in range(n):
-        ptr8(p + i)[0] = ptr8(q + i)[0]
+    d += int(ptr8(dst))
+    s += int(ptr8(src))
+    n += d
+    while d < n:
+        ptr8(d)[0] = ptr8(s)[0]
+        d += 1
+        s += 1
 
 
 # The image checksum (image format, "Checksum"): every data byte XORed together.
 @micropython.viper
-def xor(buf, at: int, n: int, x: int) -> int:
+def xor(buf: ptr8, at: int, n: int, x: int) -> int:
     """x XORed with each byte of buf[at:at+n] (0 to 255)."""
-    p = int(ptr8(buf)) + at
+    at += int(buf)
+    n += at
+    while at & 3 and at < n:
+        x ^= int(ptr8(at)[0])
+        at += 1
     w = 0
-    end = p + n
-    while p & 3 and p < end:
-        x ^= int(ptr8(p)[0])
-        p += 1
-    last = end - 15
-    while p < last:
-        w ^= int(ptr32(p)[0]) ^ int(ptr32(p)[1]) ^ int(ptr32(p)[2]) ^ int(ptr32(p)[3])
-        p += 16
-    while p < end:
-        x ^= int(ptr8(p)[0])
-        p += 1
+    last = n - 15
+    while at < last:
+        w ^= int(ptr32(at)[0]) ^ int(ptr32(at)[1]) ^ int(ptr32(at)[2]) ^ int(ptr32(at)[3])
+        at += 16
+    while at < n:
+        x ^= int(ptr8(at)[0])
+        at += 1
     w ^= w >> 16
     return (x ^ w ^ w >> 8) & 255
 
@@ -40,50 +44,41 @@ def xor(buf, at: int, n: int, x: int) -> int:
 # Two running sums over 32-bit words, the second of the first (Fletcher's), both modulo 2**32: what a resumed
 # update recognises the flash's content by. In place, as numbers above 2**30 would be allocated.
 @micropython.viper
-def sums(buf, n: int, acc: ptr32):
-    """Add buf[:n] (n a multiple of 16, buf word-aligned) to the two words of acc."""
-    p = int(ptr8(buf))
+def sums(buf: ptr32, n: int, acc: ptr32):
+    """Add buf[:n] (n a multiple of 8, buf word-aligned) to the two words of acc."""
+    n += int(buf)
     a = int(acc[0])
     b = int(acc[1])
-    end = p + n
-    while p < end:
-        a += int(ptr32(p)[0])
+    while int(buf) < n:
+        a += int(buf[0])
         b += a
-        a += int(ptr32(p)[1])
+        a += int(buf[1])
         b += a
-        a += int(ptr32(p)[2])
-        b += a
-        a += int(ptr32(p)[3])
-        b += a
-        p += 16
+        buf = ptr32(int(buf) + 8)
     acc[0] = a
     ptr32(int(acc) + 4)[0] = b
 
 
 @micropython.viper
-def blank(buf, n: int) -> bool:
-    """True when buf[:n] (n a multiple of 16, buf word-aligned) is what erased flash holds."""
-    p = int(ptr8(buf))
+def blank(buf: ptr32, n: int) -> bool:
+    """True when buf[:n] (n a multiple of 8, buf word-aligned) is what erased flash holds."""
+    n += int(buf)
     w = 65535
-    end = p + n
-    while p < end and w == 65535:
-        w = int(ptr32(p)[0]) & int(ptr32(p)[1]) & int(ptr32(p)[2]) & int(ptr32(p)[3])
+    while int(buf) < n and w == 65535:
+        w = int(buf[0]) & int(buf[1])
         w = w & (w >> 16) & 65535
-        p += 16
+        buf = ptr32(int(buf) + 8)
     return w == 65535
 
 
 # Digests are compared in a time that does not depend on where they differ.
-@micropython.viper
-def equal(a, b) -> bool:
+def equal(a, b):
     """True when a and b (bytes or the like) have the same length and content."""
-    n = uint(len(a))
-    if n != uint(len(b)):
+    n = len(a)
+    if n != len(b):
         return False
-    p = ptr8(a)
-    q = ptr8(b)
     x = 0
     while n:
         n -= 1
-        x |= int(p[n]) ^ int(q[n])
-    return x == 0
+        x |= a[n] ^ b[n]
+    return not x
