@@ -22,7 +22,7 @@ from .events import (
 )
 from .flash.image import HEAD_SIZE, SplitHash, hashes
 from .flash.otadata import state
-from .flash.slot import PIECE, SECTOR
+from .flash.slot import SECTOR
 from .hot import blank, equal, sums
 from .memory import forget
 
@@ -62,8 +62,7 @@ class Session:
     def _work(self):
         self._emit(START, None)
         self.claim()
-        region, unit = self.region, self._unit
-        area = region.area
+        region, area, unit = self.region, self.region.area, self._unit
         if self._bulk is False:
             area.blocks = region.blocks = 0
         if self.is_firmware:
@@ -76,13 +75,14 @@ class Session:
         forget()
         self._sector = sector = bytearray(SECTOR) if self._buffer is None else self._buffer
         self._view = view = memoryview(sector)
-        self._pieces = pieces = [view[i : i + PIECE] for i in range(0, unit, PIECE)]
+        self._pieces = [view[:1024], view[1024:2048]] + [
+            view[i : i + 2048] for i in range(0, unit, 2048)
+        ]
         self._save_power(False)
         if not (yield from self._fetch()):
             return
         self._close()
         yield DONE
-
         checker = self._checker
         size = checker.pos if checker else self.info.size
         if self._verifier:
@@ -100,7 +100,7 @@ class Session:
             forget(*_PASSING)
             region.switch()
         else:
-            yield from region.copy(sector, pieces, size)
+            yield from region.copy(sector, self._pieces, size)
         if self._records and checker:
             self._records.done(size, checker.hash, self.info, self._file)
         self._at = FINISHED
@@ -247,7 +247,7 @@ class Session:
                 checker.hash.update(sector, view, fill)
             fed = 0
             while fill < unit:  # to its end, what erased flash holds
-                n = PIECE - fill % PIECE
+                n = _HEAD - fill % _HEAD
                 view[fill : fill + n] = b"\xff" * n
                 fill += n
             fill = 0
@@ -259,10 +259,10 @@ class Session:
             if records and done and done & _SAVE_MASK == 0:
                 # Now that more has come: a part of a compressed file that ends here has shown that it does.
                 records.save(done, area.head)
-            written = area.write(done // SECTOR, sector, self._pieces, reach - done)
-            done += unit
             if records:
                 sums(sector, unit, records.sums)
+            written = area.write(done // SECTOR, sector, self._pieces, reach - done)
+            done += unit
             if total is None:
                 source.least = (crypt and crypt.size) or self._size or checker.least()
             self._emit(WRITE_FLASH if written else SKIPPED, checker.pos)

@@ -194,7 +194,10 @@ def counts() -> dict[str, float]:
                 found["flash model, finish() over set_boot()"] = (
                     done.finish_ms / bench.set_boot_ms()
                 )
-        found[MODEL.format("blocks")] = bench.operations().ms / bench.own_ms(150, BLOCK)
+        done = bench.operations()
+        found[MODEL.format("blocks")] = done.ms / bench.own_ms(150, BLOCK)
+        found["reads a sector, erased by blocks"] = done.reads / sectors
+        found["bytes read over the image's, erased by blocks"] = done.read_bytes / SIZE
         for what, build in (("plain GET", "sim"), ("ranged, 4 KiB TLS buffer", "sim-tls4k")):
             ratio, handshakes = bench.wire(build)
             found[f"bytes on the wire over the image's, {what}"] = ratio

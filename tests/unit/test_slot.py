@@ -24,7 +24,8 @@ from https_ota.flash.otadata import (
 )
 from https_ota.flash.image import running_info
 from https_ota.flash.selection import secure
-from https_ota.flash.slot import PIECE, SECTOR, Slot
+from https_ota.flash.slot import SECTOR, Slot
+from https_ota.hot import copy
 from makeimage import flip, image, noise
 
 
@@ -37,11 +38,16 @@ def record(i, seq, status):
     )
 
 
-def buffers(data=b""):
-    """A sector's buffer, padded, and the views of its pieces."""
-    buf = bytearray(data + b"\xff" * (SECTOR - len(data)))
-    view = memoryview(buf)
-    return buf, [view[i : i + PIECE] for i in range(0, SECTOR, PIECE)]
+def pieces(view):
+    """What a session compares."""
+    return [view[:1024], view[1024:2048]] + [view[i : i + 2048] for i in range(0, len(view), 2048)]
+
+
+def put(slot, i, data, *reach):
+    """slot.write() of this, filled up to a sector."""
+    buf = bytearray(data)
+    buf.extend(b"\xff" * (-len(buf) % SECTOR))
+    return slot.write(i, buf, pieces(memoryview(buf)), *reach)
 
 
 def sector(i):
@@ -207,50 +213,50 @@ def test_what_is_taken_back_is_named_by_no_entry():
 def test_sector_is_written():
     slot = Slot()
     slot.part.writeblocks(3, noise(SECTOR, 2))
-    buf, views = buffers(noise(SECTOR))
-    assert cost(slot.write, 3, buf, views) == (1, 1)
-    assert slot.write(3, buf, views) is False
+    buf = noise(SECTOR)
+    assert cost(put, slot, 3, buf) == (1, 1)
+    assert put(slot, 3, buf) is False
     assert sector(3) == buf
     assert sector(2) == sector(4) == b"\xff" * SECTOR
 
 
 def test_equal_sector_is_skipped():
     slot = Slot()
-    buf, views = buffers(noise(SECTOR))
-    assert slot.write(0, buf, views) is True
-    assert cost(slot.write, 0, buf, views) == (0, 0)
-    assert slot.write(0, buf, views) is False
+    buf = noise(SECTOR)
+    assert put(slot, 0, buf) is True
+    assert cost(put, slot, 0, buf) == (0, 0)
+    assert put(slot, 0, buf) is False
 
 
 def test_erased_sector_is_skipped_when_it_is_to_be_empty():
     slot = Slot()
-    assert cost(slot.write, 0, *buffers()) == (0, 0)
-    assert slot.write(0, *buffers()) is False
+    assert cost(put, slot, 0, bytes([255] * SECTOR)) == (0, 0)
+    assert put(slot, 0, bytes([255] * SECTOR)) is False
 
 
 def test_one_other_byte_anywhere_is_written():
     slot = Slot()
-    buf, views = buffers(noise(SECTOR))
-    slot.write(0, buf, views)
+    buf = bytearray(noise(SECTOR))
+    put(slot, 0, buf)
     for i in (0, 1):
-        slot.write(i, buf, views)
+        put(slot, i, buf)
         for at in (32, 511, 512, 1023, 1024, 2048, 3071, 3072, 4095):
             buf[at] ^= 1
-            assert cost(slot.write, i, buf, views) == (1, 1), at
+            assert cost(put, slot, i, buf) == (1, 1), at
             assert sector(i)[32:] == buf[32:]
 
 
 def test_blank_sector_is_not_erased():
     for i in (0, 3):
         slot = Slot()
-        buf, views = buffers(noise(SECTOR, i))
-        assert cost(slot.write, i, buf, views) == (0, 1)
-        assert slot.write(i, buf, views) is False
+        buf = noise(SECTOR, i)
+        assert cost(put, slot, i, buf) == (0, 1)
+        assert put(slot, i, buf) is False
         # One bit is enough.
         for at in (32, 1023, 1024, 4095):
             slot.part.writeblocks(i, b"\xff" * SECTOR)
             slot.part.writeblocks(i, b"\xfe", at)
-            assert cost(slot.write, i, buf, views) == (1, 1), at
+            assert cost(put, slot, i, buf) == (1, 1), at
             assert sector(i)[32:] == buf[32:]
 
 
@@ -271,8 +277,8 @@ def test_blocks_are_erased_at_once():
         for sector_ in (i - 1, i, i + 1, i + 15, i + 16):
             if sector_ >= 0:
                 slot.part.writeblocks(sector_, bytes(SECTOR))
-        buf, views = buffers(noise(SECTOR))
-        assert cost(slot.write, i, buf, views, reach) == (size, 1), (i, reach)
+        buf = noise(SECTOR)
+        assert cost(put, slot, i, buf, reach) == (size, 1), (i, reach)
         assert simboot.flash.ms == (150 if size == 16 else 45) + 11, (i, reach)
         assert sector(i)[32:] == buf[32:]
         for other in (i + 1, i + 15):
@@ -283,11 +289,11 @@ def test_blocks_are_erased_at_once():
 
 def test_what_a_block_held_is_kept_where_it_is_right():
     slot = Slot()
-    buf, views = buffers(noise(SECTOR))
+    buf = noise(SECTOR)
     slot.part.writeblocks(BLOCK, buf)
     slot.part.writeblocks(BLOCK + 1, bytes(SECTOR))
-    assert cost(slot.write, BLOCK, buf, views, 1 << 20) == (0, 0)
-    assert cost(slot.write, BLOCK + 1, buf, views, 1 << 20) == (1, 1)
+    assert cost(put, slot, BLOCK, buf, 1 << 20) == (0, 0)
+    assert cost(put, slot, BLOCK + 1, buf, 1 << 20) == (1, 1)
 
 
 def test_blocks_can_be_switched_off():
@@ -295,7 +301,7 @@ def test_blocks_can_be_switched_off():
     assert slot.blocks == slot.size // SECTOR
     slot.blocks = 0
     slot.part.writeblocks(BLOCK, bytes(SECTOR))
-    assert cost(slot.write, BLOCK, *buffers(noise(SECTOR)), 1 << 20) == (1, 1)
+    assert cost(put, slot, BLOCK, noise(SECTOR), 1 << 20) == (1, 1)
 
 
 def test_no_block_beyond_the_end():
@@ -306,14 +312,14 @@ def test_no_block_beyond_the_end():
     assert slot.blocks == 32
     for i, size in ((16, 16), (32, 1)):
         slot.part.writeblocks(i, bytes(SECTOR))
-        assert cost(slot.write, i, *buffers(noise(SECTOR)), 1 << 20) == (size, 1)
+        assert cost(put, slot, i, noise(SECTOR), 1 << 20) == (size, 1)
 
 
 def test_no_block_where_none_begins():
     # A data partition may lie anywhere.
     slot = Slot(Moved(Partition("ota_1")))
     slot.part.writeblocks(BLOCK, bytes(SECTOR))
-    assert cost(slot.write, BLOCK, *buffers(noise(SECTOR)), 1 << 20) == (1, 1)
+    assert cost(put, slot, BLOCK, noise(SECTOR), 1 << 20) == (1, 1)
 
 
 class Moved:
@@ -332,14 +338,12 @@ class Moved:
 
 def test_large_buffer_erases_its_blocks():
     slot = Slot()
-    buf = bytearray(noise(2 * BLOCK * SECTOR))
-    view = memoryview(buf)
-    views = [view[i : i + PIECE] for i in range(0, len(buf), PIECE)]
+    buf = noise(2 * BLOCK * SECTOR)
     for i in (0, 2 * BLOCK):
         slot.part.writeblocks(i, bytes(len(buf)))
-        assert cost(slot.write, i, buf, views) == (32, 32)
+        assert cost(put, slot, i, buf) == (32, 32)
         assert 2 * 150 + 32 * 11 <= simboot.flash.ms <= 2 * 150 + 32 * 12
-        assert slot.write(i, buf, views) is False
+        assert put(slot, i, buf) is False
 
 
 class Worn:
@@ -368,13 +372,96 @@ class Worn:
             self.part.writeblocks(i, buf, offset or 0)
 
 
+def test_buffers_of_any_size():
+    """One byte that is not there, anywhere, is seen, and what is written then is what came."""
+    for sectors in (1, 2, 3, 16, 24):
+        n = sectors * SECTOR
+        data = noise(n, sectors)
+        for at in (0, 31, 32, 1023, 1024, 2047, 2048, 4095, n // 2 - 1, n // 2, n - 1024, n - 1):
+            for i in (0, BLOCK * 3):
+                slot = Slot()
+                whole = bytearray(data)
+                whole[at] ^= 128
+                slot.part.writeblocks(i, whole)
+                put(slot, i, data)
+                got = bytearray(n)
+                slot.readblocks(i, got)
+                assert got == data, (sectors, at, i)
+
+
+def test_worn_anywhere():
+    """What only looks blank is erased, and what is programmed then is what came: the comparison takes up the buffer."""
+    for at in (32, 1023, 1024, 2047, 2048, 3071, 3072, 4095):
+        for i in (0, 2):
+            slot = Slot()
+            slot.part.writeblocks(i, b"\xff" * SECTOR)
+            slot.part = Worn(slot.part, at - 32 * (i == 0), 1)
+            data = noise(SECTOR, at)
+            assert cost(put, slot, i, data)[0] == 1
+            got = bytearray(SECTOR)
+            slot.readblocks(i, got)
+            assert got == data, at
+
+
+def reads(function, *args):
+    """How often a call reads the flash, and how many bytes."""
+    done = [0, 0]
+    flash = simboot.flash
+    read = flash.read
+
+    def counted(addr, buf):
+        done[0] += 1
+        done[1] += len(buf)
+        read(addr, buf)
+
+    flash.read = counted
+    try:
+        function(*args)
+    finally:
+        flash.read = read
+    return tuple(done)
+
+
+def test_reads():
+    slot = Slot()
+    data = noise(SECTOR)
+    slot.part.writeblocks(3, noise(SECTOR, 2))
+    assert reads(put, slot, 3, data) == (4, 1024 + SECTOR)
+    assert reads(put, slot, 3, data) == (3, SECTOR)
+    assert reads(put, slot, 4, data) == (1 + 3 + 3, 2 * SECTOR)
+
+
+def test_what_was_just_erased_is_not_looked_at():
+    slot = Slot()
+    slot.part.writeblocks(BLOCK, bytes(3 * BLOCK * SECTOR))
+    data = noise(SECTOR)
+    for i in range(BLOCK, 3 * BLOCK):
+        n, size = reads(put, slot, i, data, 1 << 20)
+        assert n == (3 if i % BLOCK else 4) and size == SECTOR + (0 if i % BLOCK else 1024)
+    # Once more, as when the file changes, or anywhere: it is.
+    for i in (BLOCK, BLOCK + 1, BLOCK + 7, 2 * BLOCK):
+        assert reads(put, slot, i, data, 1 << 20) == (3, SECTOR)
+        assert cost(put, slot, i, noise(SECTOR, 5)) == (1, 1)
+        assert sector(i) == noise(SECTOR, 5)
+    # From the middle, after which its beginning is written.
+    slot.erase(BLOCK, 1 << 20)
+    assert cost(put, slot, BLOCK + 3, data) == (0, 1)
+    assert cost(put, slot, BLOCK, data) == (0, 1)
+    assert cost(put, slot, BLOCK + 3, data) == (0, 0)
+    # What was written in between, by whomever, is seen once it is programmed.
+    slot.erase(BLOCK, 1 << 20)
+    slot.part.writeblocks(BLOCK, bytes(SECTOR))
+    assert cost(put, slot, BLOCK, data)[0] == 1
+    assert sector(BLOCK) == data
+
+
 def test_flash_that_does_not_take_what_is_written():
     for i in (0, 2):
         for before in (b"\xff", b"\x55"):
             slot = Slot()
             slot.part.writeblocks(i, before * SECTOR)
             slot.part = Worn(slot.part, 3000)
-            detail = fails(OTAError.READ_BACK, slot.write, i, *buffers(noise(SECTOR)))
+            detail = fails(OTAError.READ_BACK, put, slot, i, noise(SECTOR))
             assert "sector %d of ota_1" % i in detail
 
 
@@ -384,8 +471,8 @@ def test_what_only_looks_blank_is_erased():
         slot = Slot()
         slot.part.writeblocks(i, b"\xff" * SECTOR)
         slot.part = Worn(slot.part, 3000, 1)
-        buf, views = buffers(noise(SECTOR))
-        assert cost(slot.write, i, buf, views)[0] == 1
+        buf = noise(SECTOR)
+        assert cost(put, slot, i, buf)[0] == 1
         assert sector(i)[32:] == buf[32:]
 
 
@@ -423,13 +510,13 @@ def test_encrypted_flash():
     for i in (0, 2):
         slot = Slot(Encrypted(Partition("ota_1")))
         for data in (noise(SECTOR), b"\xff" * SECTOR, noise(SECTOR, 3)):
-            buf, views = buffers(data)
-            assert cost(slot.write, i, buf, views, 1 << 20) == (1, 1)
+            buf = data
+            assert cost(put, slot, i, buf, 1 << 20) == (1, 1)
             got = bytearray(SECTOR)
             slot.readblocks(i, got)
             assert got == buf == data
             # Its start is not written, so that nothing tells what would be there.
-            assert slot.write(i, buf, views) is (i == 0)
+            assert put(slot, i, buf) is (i == 0)
     slot.head = buf[:32]
     slot.release()
 
@@ -439,9 +526,7 @@ def test_encrypted_flash_is_erased_by_the_buffer():
     slot = Slot(Encrypted(Partition("ota_1")))
     data = noise(BLOCK * SECTOR)
     buf = bytearray(data)
-    view = memoryview(buf)
-    views = [view[i : i + PIECE] for i in range(0, len(buf), PIECE)]
-    assert cost(slot.write, BLOCK, buf, views, 1 << 20) == (16, 16)
+    assert cost(put, slot, BLOCK, buf, 1 << 20) == (16, 16)
     assert simboot.flash.ms < 150 + 16 * 12
     slot.readblocks(BLOCK, buf)
     assert buf == data
@@ -450,16 +535,16 @@ def test_encrypted_flash_is_erased_by_the_buffer():
 def test_last_sector():
     slot = Slot()
     last = slot.size // SECTOR - 1
-    buf, views = buffers(noise(SECTOR))
-    slot.write(last, buf, views)
+    buf = noise(SECTOR)
+    put(slot, last, buf)
     assert sector(last) == buf
-    raises(OSError, slot.write, last + 1, buf, views)
+    raises(OSError, put, slot, last + 1, buf)
 
 
 def test_reading_back():
     slot = Slot()
-    buf, views = buffers(noise(SECTOR))
-    slot.write(1, buf, views)
+    buf = noise(SECTOR)
+    put(slot, 1, buf)
     got = bytearray(SECTOR)
     slot.readblocks(1, got)
     assert got == buf
@@ -467,19 +552,24 @@ def test_reading_back():
 
 def test_writing_allocates_nothing():
     slot = Slot()
-    buf, views = buffers(noise(SECTOR))
+    data = noise(SECTOR)
+    buf = bytearray(SECTOR)
+    views = pieces(memoryview(buf))
     got = bytearray(SECTOR)
     slot.part.writeblocks(2, bytes(SECTOR))
     micropython.heap_lock()
     try:
+        copy(buf, 0, data, 0, SECTOR)
         slot.write(2, buf, views)
+        copy(buf, 0, data, 0, SECTOR)
         first = slot.write(1, buf, views)
+        copy(buf, 0, data, 0, SECTOR)
         second = slot.write(1, buf, views)
         slot.readblocks(1, got)
     finally:
         micropython.heap_unlock()
     assert first and not second
-    assert got == buf
+    assert got == data
 
 
 # -- the boot selection
@@ -489,7 +579,7 @@ def install(data):
     slot = Slot()
     slot.prepare()
     for i in range(0, len(data), SECTOR):
-        slot.write(i // SECTOR, *buffers(data[i : i + SECTOR]))
+        put(slot, i // SECTOR, data[i : i + SECTOR])
     slot.release()
     return slot
 

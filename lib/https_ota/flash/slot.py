@@ -14,14 +14,11 @@ from ..memory import kept
 SECTOR = const(4096)
 _BLOCK = const(65536)
 _WORTH = const(4 * 4096)  # a block is erased in the time of three to four sectors
-PIECE = const(1024)  # compared at once
+_PIECE = const(1024)  # compared at first
 _HELD = const(32)  # bytes of an image that are written last: one block of flash encryption
 _ERASE = const(6)
 _ADDRESS = const(2)  # in esp32.Partition.info()
 _ENCRYPTED = const(5)
-# What is in the flash, if nothing else.
-_BLANK = const(1)
-_SAME = const(2)
 _NOT_VALID = const(-5379)  # ESP_ERR_OTA_VALIDATE_FAILED
 
 
@@ -55,7 +52,8 @@ class Region:
         self.blocks = fits and self.size // _BLOCK * (_BLOCK // SECTOR)
         # As long as a block, and without memory: see erase().
         self._nothing = bytearray_at(0, _BLOCK)
-        self.piece = bytearray(PIECE)
+        self.piece = bytearray(_PIECE)
+        self._fresh = -1  # this sector, and all of its block behind it, is blank: it was erased, and not written since
 
     def erase(self, i, reach=SECTOR):
         """Erase sector i, or the block that begins there if it is worth it for `reach` bytes to come; how many sectors."""
@@ -70,12 +68,14 @@ class Region:
             self.part.writeblocks(i, self._nothing)
         except OSError:
             pass  # whatever was not erased is seen once it is programmed
+        self._fresh = i
         return _BLOCK // SECTOR
 
     def write(self, i, buf, views, reach=0):
-        """Make the sectors from i on hold buf; `views` are the memoryviews of its pieces. Blank ones are not erased.
+        """Make the sectors from i on hold buf, which holds anything afterwards. Blank ones are not erased.
 
-        reach: bytes that are to be written from there on, as far as is known.
+        views: memoryviews of buf to compare: the first KiB, the second; the first two, the next two, and so on
+        reach: bytes that are to be written from there on, as far as is known
         False when they did so before. OTAError(READ_BACK) when they don't in the end.
         """
         held = self.holds_back and i == 0
@@ -83,10 +83,20 @@ class Region:
             first = views[0]
             self.head = bytes(first[:_HELD])
             first[:_HELD] = b"\xff" * _HELD
-        found = self._look(i, views, 0)
+        n = len(buf)
+        ready = i == self._fresh
+        same = not ready and self._same(i, views, 0)
+        if self.plain and not (ready or same):
+            # The piece has the first KiB.
+            at = _PIECE
+            while blank(self.piece, _PIECE):
+                if at == n:
+                    ready = True
+                    break
+                self.part.readblocks(i, self.piece, at)
+                at += _PIECE
         # What only looks blank, as after an erase that was cut, is erased after all.
-        if found != _SAME and not (found == _BLANK and self._put(i, buf, views, held)):
-            n = len(buf)
+        if not same and not (ready and self._put(i, buf, views, held)):
             reach = max(reach if self.plain else 0, n)
             done = 0
             while done < n:
@@ -96,9 +106,11 @@ class Region:
                     OTAError.READ_BACK,
                     "sector %d of %s does not hold what was written to it" % (i, self.label),
                 )
+        n = i + n // SECTOR
+        self._fresh = n if i == self._fresh and n % (_BLOCK // SECTOR) else -1
         if held:
             first[:_HELD] = self.head
-        return found != _SAME
+        return not same
 
     def _put(self, i, buf, views, held):
         # Program what is blank; whether the flash holds it then.
@@ -107,26 +119,30 @@ class Region:
             self.part.writeblocks(0, memoryview(buf)[_HELD:], _HELD)
         else:
             self.part.writeblocks(i, buf, 0)
-        return self._look(i, views, _HELD if held else 0) == _SAME
+        return self._same(i, views, _HELD if held else 0)
 
-    def _look(self, i, views, skip):
-        # What the flash has from sector i on, compared with the pieces but for the first `skip` bytes.
-        same = _SAME
-        empty = self.plain and _BLANK
+    def _same(self, i, views, skip):
+        # Whether the flash has from sector i on, but for the first `skip` bytes, what is in the buffer. What was found equal
+        # is in the flash: its place in the buffer serves to read the next part, which so may be twice as long.
+        flash = self.part
         piece = self.piece
-        at = 0
-        for view in views:
-            self.part.readblocks(i, piece, at)
-            if at < skip:
-                piece[:skip] = view[:skip]
-            if piece != view:
-                same = 0
-            if empty and not blank(piece, PIECE):
-                empty = 0
-            if not (same or empty):
-                break
-            at += PIECE
-        return same or empty
+        flash.readblocks(i, piece, 0)
+        if skip:
+            piece[:skip] = views[0][:skip]
+        if piece != views[0]:
+            return False
+        part = views[0]
+        at = _PIECE
+        for k in range(1, len(views)):
+            if k == 2:
+                part = views[2]
+                continue
+            flash.readblocks(i, part, at)
+            if part != views[k]:
+                flash.readblocks(i, part, 0)  # the buffer as it was
+                return False
+            at += len(part)
+        return True
 
     def hold(self, buf):
         """Take away what the end of an earlier session put back; buf has room for a sector. It is to be verified anew."""
