@@ -14,6 +14,7 @@ SIZE = 3000
 MOST = 12
 URL = "http://host/fw.bin"
 TAG = b'ETag: "a"\r\n'
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 class Live(Net):
@@ -475,6 +476,94 @@ def test_silence_that_stays():
     opened(download)
     assert raises(OSError, read, download).errno == ETIMEDOUT
     assert net.open == 0
+
+
+# -- later requests say less
+
+
+def is_short(request):
+    return "Accept-Encoding" not in request.text
+
+
+def test_what_later_requests_say():
+    net = fetched(headers={"X-Mine": "1"}, auth=("me", "secret"))
+    first = net.seen[0].text
+    assert "User-Agent" in first and not is_short(net.seen[0])
+    full = 0
+    for request in net.seen:
+        words = request.text
+        assert "Host: host" in words and "X-Mine: 1" in words and "Authorization: Basic " in words
+        if is_short(request):
+            assert "User-Agent" not in words and "If-" not in words
+        else:
+            full += 1
+    # Until the second answer has come.
+    assert full <= MOST + 1 and is_short(net.seen[-1])
+
+
+def test_all_is_said_where_the_answer_does_not_tell_the_file():
+    whole = Request.part
+
+    def without(request, extra=b"", **more):
+        answer = whole(request, extra, **more)
+        i = answer.find(TAG)
+        return answer[:i] + b"Last-Modified: " + DATE + b"\r\n" + answer[i + len(TAG) :]
+
+    net = fetched(without)
+    assert deep(net)
+    for request in net.seen:
+        assert not is_short(request)
+        assert ("If-Range: " + DATE.decode() in request.text) == (request.first > 0)
+
+
+def test_all_is_said_to_the_hook():
+    net = fetched(http_hook=lambda request: None)
+    assert deep(net) and not any(is_short(request) for request in net.seen)
+
+
+def said_in_full_after(wrong):
+    """A server that answers short requests so: it is asked in full, on one more connection, and never so again."""
+
+    def reply(request):
+        return wrong(request) if is_short(request) else request.part()
+
+    net = shallow(reply)
+    assert len(net.sent) == 2
+    asked = [is_short(request) for request in net.seen if request.conn.mine == 1]
+    assert asked and not any(asked)
+
+
+def test_server_that_wants_to_be_told_all():
+    for status in (b"400", b"403"):
+        answer = b"HTTP/1.1 " + status + b" x\r\nContent-Length: 0\r\n\r\n"
+        said_in_full_after(lambda r, answer=answer: answer)
+
+
+def test_server_that_compresses_for_who_does_not_object():
+    said_in_full_after(lambda r: r.part(b"Content-Encoding: gzip\r\n"))
+
+
+def test_server_that_does_not_tell_the_file_any_more():
+    said_in_full_after(lambda r: r.part().replace(TAG, b""))
+    said_in_full_after(lambda r: r.part().replace(TAG, b"Last-Modified: " + DATE + b"\r\n"))
+
+
+def test_another_file_for_who_asks_short():
+    other = noise(60000, 9)
+    state = {"changed": False}
+
+    def reply(request):
+        if is_short(request):
+            state["changed"] = True
+        if state["changed"]:
+            return request.part(data=other).replace(TAG, b'ETag: "b"\r\n')
+        return request.part()
+
+    net = use(Live(reply))
+    download = source()
+    opened(download)
+    fails(OTAError.CHANGED, read, download)
+    assert read(download, file=other) and net.open == 0
 
 
 # -- what is said beforehand is no trouble

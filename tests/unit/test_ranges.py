@@ -1,5 +1,6 @@
 # ranges.py: how much a request asks for, to the byte.
 
+from fakenet import raises
 from https_ota.net import ranges as module
 from https_ota.net.ranges import Ranges
 
@@ -17,7 +18,7 @@ def test_what_a_server_is_asked_for_first():
         assert ranges(room=room).size == size, room
         assert ranges(room=room, tls=False).size == 0
         # What was given stays.
-        for given in (0, 1, 512, 8192):
+        for given in (0, 512, 8192):
             assert ranges(given, room).size == given
 
 
@@ -126,11 +127,17 @@ def test_where_a_range_ends():
 
 def test_how_many_are_on_their_way():
     r = ranges(1000)
-    assert not r.go_ahead(2047, 2047)
-    assert r.go_ahead(2048, 2048)
-    assert r.go_ahead(5000, 5000 + 11000) and not r.go_ahead(5000, 5000 + 11001)
+    assert r.reach(2047) == 0
+    assert r.reach(2048) == 2048 + 11000 and r.reach(5000) == 5000 + 11000
     # The ranges of more than a sector count as one each.
     r = ranges(8192)
-    assert r.go_ahead(5000, 5000 + 45056) and not r.go_ahead(5000, 5000 + 45057)
+    assert r.reach(5000) == 5000 + 45056
     r.deep = False
-    assert not r.go_ahead(5000, 5000)
+    assert r.reach(5000) == 0
+
+
+def test_sizes_that_make_no_sense():
+    for size in (1, 511, -1, 4096.0, "4096"):
+        raises((ValueError, TypeError), Ranges, size)
+    for size in (None, 0, 512, 513):
+        Ranges(size)

@@ -92,7 +92,7 @@ class Download(Exchange):
         self._expect(position, identity)
         self.ranges.choose(tls, self.position)
         self._head = None
-        self._reading = False
+        self._short = self._reading = False
         self.moment = self._pulse = time.ticks_ms()
         if self._start is None:
             self._start = self.moment
@@ -117,7 +117,7 @@ class Download(Exchange):
                 self.position += n
                 self.moment = self._pulse = time.ticks_ms()
                 self._look_ahead()
-            if n != 0:
+            if n is None or (n and self.deadline_s):
                 self._check_time()
         except (OSError, OTAError) as e:
             self._recover(e)
@@ -215,27 +215,21 @@ class Download(Exchange):
 
     def _look_ahead(self):
         """Use the time that the caller takes to write what it got."""
-        if self.position == self.total:
+        position, total = self.position, self.total
+        if position == total:
             self.drop()  # frees the TLS buffers
             return
         # Requests go out now, so that the round trips hide behind the flash.
+        conn = self._conn
         try:
-            while self._may_send() and self._send():
-                pass
+            # Several at once, where the server said that it keeps the connection.
+            if self.status == 206 and conn.keep and not conn.old:
+                reach = self.ranges.reach(position)
+                while self._out or (self._asked < total and self._asked <= reach):
+                    if not self._send():
+                        return
+            if conn.keep and not self._under_way():
+                self._send()
         except (OSError, OTAError):
             self.drop()  # the next read connects anew
             self.ranges.deep = False
-
-    def _may_send(self):
-        """Whether a request may go out while the caller has to do with what it got."""
-        conn = self._conn
-        if not self._under_way():
-            return conn.keep
-        # Several at once, where the server said that it keeps the connection.
-        return self._out or (
-            self.status == 206
-            and conn.keep
-            and not conn.old
-            and self._asked < self.total
-            and self.ranges.go_ahead(self.position, self._asked)
-        )

@@ -8,7 +8,6 @@ from .ranges import Ranges
 from .request import build, end
 from .url import parse_url
 
-_MIN_REQUEST = const(512)
 # As in events.py, which need not be loaded.
 _REDIRECT = const(12)
 _ETAG = const(69)  # E and M, with which validators begin
@@ -39,28 +38,12 @@ class Exchange:
         request_size=None,
         timeout_s=15,
     ):
-        for name, expected, value, fits in (
-            ("url", "https://host/path", url, isinstance(url, str)),
-            ("http_hook", "a function", http_hook, not http_hook or callable(http_hook)),
-            (
-                "request_size",
-                "None, 0 or at least 512",
-                request_size,
-                request_size is None
-                or (
-                    isinstance(request_size, int)
-                    and not (request_size and request_size < _MIN_REQUEST)
-                ),
-            ),
-            (
-                "timeout_s",
-                "seconds above 0",
-                timeout_s,
-                isinstance(timeout_s, (int, float)) and timeout_s > 0,
-            ),
-        ):
-            if not fits:
-                refuse(name, expected, value)
+        if not isinstance(url, str):
+            refuse("url", "https://host/path", url)
+        if http_hook and not callable(http_hook):
+            refuse("http_hook", "a function", http_hook)
+        if not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
+            refuse("timeout_s", "seconds above 0", timeout_s)
         if (cert is None) != (key is None):
             raise ValueError("cert and key: expected both or none")
         self.content_checked = self.open_end = self.answered = False
@@ -96,12 +79,9 @@ class Exchange:
         self._head = None  # of requests, with room for what differs
         self._out = 0  # bytes of a request that is not sent whole, 0 when there is none
         self._asked = 0  # one past the last byte that was asked for
-        self._pending = (
-            0  # requests that are out, and the heads of their responses have not been read
-        )
-        self.several = (
-            False  # on this connection a request went out before the last answer was read
-        )
+        self._pending = 0  # requests that are out, and whose response's head has not been read
+        # On this connection a request went out before the last answer was read, or a short one.
+        self.several = self._short = False
         self._failed = False  # the server answered with an error, whose text is to come
         self._redirects = 0
         self._end = 0  # one past the last byte of the response under way
@@ -125,7 +105,7 @@ class Exchange:
         """Close the connection, to go on with another one."""
         conn = self._conn
         self._conn = self._head = None
-        self.several = self._failed = False
+        self.several = self._short = self._failed = False
         self._pending = self._out = 0
         if conn is not None:
             self.answered = self.answered or conn.answered
@@ -194,11 +174,12 @@ class Exchange:
 
     def _send(self):
         """Send the request for what comes next, on the open connection if it may be used again."""
-        if self._pause_left():
+        conn = self._conn
+        if conn is None and self._pause_left():
             return None
         if not self._out:
             self._prepare()
-        conn = self._conn
+            conn = self._conn
         if conn is None:
             tls, host, port, _ = self.origin
             if tls and self._context is None:
@@ -224,7 +205,7 @@ class Exchange:
                 self.cadata = None  # parsed: the caller's data need not stay in memory
         if not conn.send(self._head, self._out):
             return None
-        if self._under_way():
+        if self._short or self._under_way():
             self.several = True
         self._out = 0
         self._pending += 1
@@ -246,10 +227,10 @@ class Exchange:
             if answer:
                 headers = dict(headers)
                 headers["Authorization"] = answer
-            more = self._condition()
+            more = "" if self._short else self._condition()
             if ranged:
                 more += "\r\nRange: bytes="
-            self._head = build(self.url, self.origin, headers, self._hook, more)
+            self._head = build(self.url, self.origin, headers, self._hook, self._short, more)
         self._out = end(self._head, first if ranged else -1, stop - 1 if ranges.size else -1)
 
     # -- responses ----------------------------------------------------------------------------------
@@ -317,6 +298,10 @@ class Exchange:
 
             self._failed = True
             return refused(conn, self.url)
+        if self._short and self._etag and not conn.etag:
+            self.drop()
+            ranges.deep = False  # to be asked in full
+            return None
         if position and (status == 416 or not self._same(conn, total)):
             self.drop()
             self.least = ranges.since = 0
@@ -331,14 +316,19 @@ class Exchange:
             self.drop()
             self.status = 304
             return True
-        if not position:
-            self._head = None  # later ones are not like the first
         # Each may be missing now and then.
         if total is not None:
             self.total = total
         self._etag = conn.etag or self._etag
         self._modified = conn.modified or self._modified
         self.validator = self._etag or self._modified
+        # A server that tells with each part which file it is of need not be told all again.
+        short = conn.known and conn.etag and ranges.reach(position)
+        if short and not (self._short or self._out or self._hook):
+            self._short = True
+            self._head = None
+        if not position:
+            self._head = None  # later ones are not like the first
         self._end = self.total
         if status == 206:
             self._end = conn.end + 1

@@ -54,6 +54,7 @@ class Connection(Response):
         self._next = 0  # behind the line at `at`
         self.cut = False
         self.used = 0
+        self._like = None
         self._error = None  # that came behind what is in the buffer
         self._sent = 0  # bytes of the request so far
 
@@ -188,6 +189,28 @@ class Connection(Response):
 
     # -- the buffer -------------------------------------------------------------------------------
 
+    def _note(self):
+        """Keep the head that is in the buffer. If all of it is, at its beginning, `known` is its length."""
+        self.known = n = self.buf.find(b"\r\n\r\n", self.at, _SIZE) + 4
+        self._like = like = self._like or bytearray(_SIZE)
+        pack_into("384s", like, 0, b"")
+        copy(like, 0, self.buf, 0, n)
+
+    def again(self, i, n):
+        """Read a head that is the known one, but for any Date, and what is from i to n; False when it is another."""
+        if self.at != self._filled:
+            return False
+        if not self._fill(self.known):
+            return None
+        buf, like = self.buf, self._like
+        if buf.find(b"\n", i, n) < 0:
+            copy(like, i, buf, i, n - i)
+        i = buf.find(b"\nDate: ") + 7
+        if i > 7 and buf.find(b"\n", i) == i + 30:
+            copy(like, i, buf, i, 29)
+        # Both end with zeros.
+        return buf == like
+
     def _held(self, buf, n):
         """Up to n bytes into buf: what has come already, else what comes."""
         held = self._filled - self.at
@@ -201,8 +224,8 @@ class Connection(Response):
         self.at += n
         return n
 
-    def _fill(self):
-        """Read more into the buffer: True, or None when nothing has come."""
+    def _fill(self, most=0):
+        """Read more into the buffer, up to `most` if it is empty: True, or None when nothing has come."""
         if self.used > _MAX_HEAD:
             raise OTAError(OTAError.HTTP_PROTOCOL, "expected a head of up to %d bytes" % _MAX_HEAD)
         if self._error:
@@ -217,7 +240,7 @@ class Connection(Response):
             self._make_room()
         buf, end = self.buf, self._filled
         try:
-            n = self._read(memoryview(buf)[end:] if end else buf, len(buf) - end)
+            n = self._read(memoryview(buf)[end:] if end else buf, most or len(buf) - end)
         except OSError as e:
             n = len(buf)
             while n > end and not buf[n - 1]:

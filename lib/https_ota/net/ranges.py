@@ -2,6 +2,7 @@
 
 from micropython import const
 
+from ..errors import refuse
 from .tls import tls_buffer
 
 _SMALLEST = const(512)  # the smallest TLS buffer the chip can be built with
@@ -22,6 +23,8 @@ class Ranges:
     """
 
     def __init__(self, size):
+        if size is not None and not (isinstance(size, int) and (not size or size >= _SMALLEST)):
+            refuse("request_size", "None, 0 or at least 512", size)
         self.auto = size is None
         self.size = size
         self.roof = None  # what it was before it shrank
@@ -62,10 +65,12 @@ class Ranges:
         self.since = position
         self.grown = grown
 
-    def go_ahead(self, position, asked):
-        """Whether one more may be asked for, when all up to `asked` is on its way: so that the way is never empty."""
-        ahead = min(self.size, _SECTOR) * (_MOST - 1)
-        return self.deep and position >= _BEGINNING and asked - position <= ahead
+    def reach(self, position):
+        """Up to where all may be asked for before what is at `position` was read: so that the way is never empty."""
+        if not self.deep or position < _BEGINNING:
+            return 0
+        size = self.size
+        return position + (size if size < _SECTOR else _SECTOR) * (_MOST - 1)
 
     def stop(self, first, offset, total):
         """One past the last byte of the range at `first`, in a file of so many bytes or None, whose sectors begin at `offset`."""
@@ -73,4 +78,4 @@ class Ranges:
         if self.size > _SECTOR:
             # So that the next request goes out before a sector is written.
             stop -= (stop - offset) % _SECTOR
-        return stop if total is None else min(stop, total)
+        return stop if total is None or stop < total else total

@@ -5,25 +5,27 @@ from micropython import const
 _ROOM = const(24)  # "nnnnnnnnn-nnnnnnnnn\r\n\r\n"
 
 
-def build(url, origin, headers, hook, more):
+def build(url, origin, headers, hook, shorter, more):
     """The head of a GET as a bytearray, for end() to complete.
 
     `origin` is parse_url(url), `more` further header lines, each with its line end before it: a condition, and at the
-    end "Range: bytes=" if there is to be one.
+    end "Range: bytes=" if there is to be one. A `shorter` one leaves out what no server has to know each time.
     """
     tls, host, port, target = origin
     if ":" in host:
         host = "[" + host + "]"
     if port != (443 if tls else 80):
         host = "%s:%d" % (host, port)
-    sent = {"User-Agent": "https_ota/0.1"}
+    sent = {} if shorter else {"User-Agent": "https_ota/0.1"}
     sent.update(headers)
     if hook:
         from .secrets import hooked
 
         sent = hooked(hook, url, sent)
-    # "identity": an image is compressed by its maker or not at all.
-    text = "GET %s HTTP/1.1\r\nHost: %s\r\nAccept-Encoding: identity" % (target, host)
+    text = "GET %s HTTP/1.1\r\nHost: %s" % (target, host)
+    if not shorter:
+        # An image is compressed by its maker or not at all.
+        text += "\r\nAccept-Encoding: identity"
     for item in sent.items():
         text += "\r\n%s: %s" % item
     return bytearray((text + more).encode() + bytes(_ROOM))

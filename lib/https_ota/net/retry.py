@@ -24,7 +24,7 @@ def recover(d, e):
     several = d.several
     d.drop()
     if several:
-        # One request at a time may go well.
+        # One request at a time, that says all, may go well.
         d.ranges.deep = False
         if isinstance(e, OSError) or e.code != OTAError.HTTP_STATUS or d.status == 400:
             return
@@ -42,7 +42,8 @@ def recover(d, e):
         # What presigned URLs say when they have expired, depending on who made them.
         if d.status in (400, 401, 403, 404, 410):
             # Once: a link that does not work when it is fresh never will.
-            if d.url == d.first[0] or d.renewed_at == d.position:
+            first = d.url == d.first[0] and not (several and d.status == 403)
+            if first or d.renewed_at == d.position:
                 raise e
             d.go(*d.first)
             d.renewed_at = d.position
