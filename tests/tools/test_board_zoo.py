@@ -102,11 +102,11 @@ ZOO = {
             "        time.sleep_ms(100)\n"
         },
     ),
-    "a watchdog of 2 s, its timer and a slow boot.py": Animal(
-        "w = machine.WDT(timeout=2000)\n"
+    "a watchdog of 3 s, its timer and a slow boot.py": Animal(
+        "w = machine.WDT(timeout=3000)\n"
         "machine.Timer(0).init(period=100, callback=lambda t: w.feed())\n"
         "while True:\n    time.sleep_ms(100)",
-        boot="import time\ntime.sleep(2.6)\nready = 1",
+        boot="import time\ntime.sleep(3.6)\nready = 1",
     ),
     "boot.py of a second": Animal(boot="import time\ntime.sleep(1)\nready = 1"),
     "boot.py of a second, and no main.py": Animal(
@@ -211,7 +211,7 @@ def cage(tmp_path, flash, capsys):
         shutil.copy(flash, own)
         if animal.deaf:
             # Its start is the only moment, and on a busy machine a Ctrl-C may come late: a flash that takes longer.
-            env["SIM_MOUNT_MS"] = "60"
+            env.setdefault("SIM_MOUNT_MS", "60")
         serial = SerialBoard(Board(own, **env))
         serial.folder.mkdir()
         if animal.main is not None:
@@ -298,7 +298,7 @@ def test_what_ctrl_c_does_not_stop_is_told_and_goes_on(
 @pytest.mark.parametrize("name", DEAF)
 def test_a_reset_is_a_way_in(cage, tool, app, script, name, rts, monkeypatch):
     monkeypatch.setattr(link, "FIRST_TIMEOUT_S", 2)
-    serial = cage(ZOO[name])
+    serial = cage(ZOO[name], SIM_MOUNT_MS="500")
     rts(serial)
     status, said = tool(serial, "push", app, "--usb", "--reset", "--self-test", script)
     assert status == 0, said
