@@ -23,6 +23,9 @@ from ..errors import OTAError
 # for a match of three), and as much as a block's head before it, or what is behind the last one.
 _BLOCK = const(304)
 _LOW = const(400)  # a block's head, and some bytes: more is to come
+_HEAD = const(
+    1000
+)  # a member's head, which may have a name or an extra field, and the first block's
 _PIECE = const(1024)
 _READ = const(944)
 _RING = const(1343)  # holds both; and takes one byte more
@@ -94,7 +97,7 @@ class Inflate:
     def _work(self, read, piece):
         ring = self._ring
         held = ring.any
-        room = memoryview(piece)[:_READ]
+        few = memoryview(piece)[:_READ]
         z = None
         more = True
         done = 0
@@ -104,7 +107,8 @@ class Inflate:
         where, skip = self._taken, self._skip
         while True:
             n = held()
-            while more and n < _LOW:
+            while more and n < (_LOW if z else _HEAD):
+                room = few if n < _LOW else memoryview(piece)[: _RING - n]
                 n = read(room)
                 if n is None:
                     self.position = at
