@@ -2,8 +2,8 @@
 
     make bench-pack IMAGES="OLD.bin:NEW.bin=what it is ..."
 
-A file that is no image is taken for the content of one. The first pair is also installed, on the 64-bit SIM board over TLS,
-where valgrind counts instructions, and on the 32-bit one, which tells the heap.
+A file that is no image is taken for the content of one. The first pair is also installed on the 32-bit SIM board, whose
+objects and numbers have a chip's sizes: over TLS, where valgrind counts instructions, and from a file, which tells the heap.
 """
 
 import os
@@ -54,7 +54,7 @@ def instructions(folder: Path, flash: bytes, url: str, chip: str) -> int:
     done = subprocess.run(
         [
             *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(ROOT / "build" / "sim64" / "micropython", "-c", code),
+            *(ROOT / "build" / "sim" / "micropython", "-c", code),
         ],
         cwd=folder,
         env={**os.environ, "SIM_FLASH": str(folder / "flash.bin"), "SIM_CHIP": chip},
@@ -77,7 +77,7 @@ def update(old: bytes, new: bytes) -> str:
         for kind, data in files.items():
             (folder / kind).write_bytes(data)
         chip = parser.load_app(old).chip
-        board = Board(simflash.make_flash(folder / "flash.bin", old), "sim64", SIM_CHIP=chip)
+        board = Board(simflash.make_flash(folder / "flash.bin", old), SIM_CHIP=chip)
         board.run("import https_ota\nhttps_ota.state()")
         flash = board.flash.read_bytes()
         heap, count = {}, {}
