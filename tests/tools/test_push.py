@@ -64,6 +64,7 @@ def test_a_delta_is_sent_as_it_is(push, serial, app, tmp_path):
     out = push(app, "--from", base, "--confirm")
     assert f"image: test 2.0.0, 70000 bytes ({len(data)} to send), for ota_1" in out
     assert running(serial) == Running("2.0.0", "ota_1", VALID)
+    assert "nothing to do" in push(app, "--from", base)
 
 
 def test_a_key_that_is_not_that_of_the_running_firmware_is_told(tmp_path, root, keys, capsys):

@@ -212,6 +212,14 @@ def test_damage_never_leads_to_a_switch(board, tmp_path):
     assert board.running().version in ("1.0.0", "2.0.0")
 
 
+def test_bomb(board):
+    """64 MB behind the patch's end are not unpacked."""
+    bomb = zlib.compress(packed.unpack(DELTA).data + bytes(1 << 26))
+    assert len(bomb) < 200_000
+    said, _ = refusal(board, bomb)
+    assert "goes on behind its end" in said
+
+
 # -- any images
 
 

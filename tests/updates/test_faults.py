@@ -2,11 +2,15 @@
 
 import hashlib
 import random
+import zlib
 
 import images
 import pytest
 from board import PENDING_VERIFY
 from faults import FaultServer, before, chunked, cut, head, raw, status
+from forms import filled
+
+from https_ota_tools import delta, packed
 
 DATA = images.app_image(size=30_000, version="2.0.0", seed=4)
 OTHER = images.app_image(size=30_000, version="3.0.0", seed=5)
@@ -227,14 +231,57 @@ def test_fault(board, name, aio):
             assert message.startswith(expected), message
 
 
+# The same of files that are unpacked on their way, as long as DATA: each case of one of the two, in one of the two ways.
+CODE = images.app_image(size=40_000, seed=1, like_code=True)[400:]
+MADE = images.changed(CODE, 2, places=60)
+FORMS = {
+    "packed": filled(packed.pack(MADE), len(DATA)),
+    "delta": filled(delta.make(images.app_image(), MADE), len(DATA)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fault_while_it_is_unpacked(board, monkeypatch, name):
+    rand = random.Random(name)
+    form = rand.choice(list(FORMS))
+    request_size, by_request, expected = CASES[name]
+    data = FORMS[form]
+    monkeypatch.setitem(globals(), "DATA", data)
+    options = {"cadata": None, "insecure": True, "request_size": request_size, "timeout_s": 1}
+    with FaultServer(data, by_request) as server:
+        url = server.url("app.bin")
+        if expected == OK and name not in NO_LENGTH:
+            board.update(url, **options, stall_s=3, aio=rand.random() < 0.5)
+            assert board.running() == (OK, "ota_1", PENDING_VERIFY)
+            assert board.flash.read_bytes()[0x190000 : 0x190000 + len(MADE)] == MADE
+        else:
+            message = board.refuse(url, **options, stall_s=3, aio=rand.random() < 0.5)
+            assert message.startswith("OTAError: " if name in NO_LENGTH else expected), message
+
+
+# Where the server tells no length, an image says that more of it must come; a compressed file has no such words.
+NO_LENGTH = ("until-close-cut-then-a-length", "until-close-cut-then-until-close")
+
+
+KINDS = {"plain": (DATA, OTHER), "packed": (FORMS["packed"], packed.pack(OTHER))}
+KINDS |= {
+    "delta": (FORMS["delta"], delta.make(images.app_image(), OTHER)),
+    "delta, then plain": (FORMS["delta"], OTHER),
+    "plain, then delta": (DATA, delta.make(images.app_image(), OTHER)),
+    "packed, then zlib": (FORMS["packed"], zlib.compress(OTHER)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("request_size", [PLAIN, RANGED])
-def test_file_is_replaced_meanwhile(board, request_size):
+def test_file_is_replaced_meanwhile(board, request_size, kind):
     """The new one is fetched from its beginning; nothing of the old one is left."""
     by_request = {}
-    with FaultServer(DATA, by_request) as server:
+    first, other = KINDS[kind]
+    with FaultServer(first, by_request) as server:
 
         def replace(peer, reply):
-            server.data, server.etag = OTHER, '"v2"'
+            server.data, server.etag = other, '"v2"'
             return cut(9000)(peer, reply)
 
         by_request[2 if request_size else 1] = replace
@@ -243,9 +290,10 @@ def test_file_is_replaced_meanwhile(board, request_size):
     assert board.flash.read_bytes()[0x190000 : 0x190000 + len(OTHER)] == OTHER
 
 
-def test_file_that_keeps_changing(board):
+@pytest.mark.parametrize("kind", ["plain", "packed", "delta"])
+def test_file_that_keeps_changing(board, kind):
     by_request = {}
-    with FaultServer(DATA, by_request) as server:
+    with FaultServer(KINDS[kind][0], by_request) as server:
 
         def replace(peer, reply):
             server.etag = f'"{len(server.requests)}"'

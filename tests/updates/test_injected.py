@@ -6,6 +6,8 @@ import servers
 from board import PENDING_VERIFY, make_board
 from proxy import Proxy
 
+from https_ota_tools import delta, packed
+
 DATA = images.app_image(size=200_000, version="2.0.0", seed=6)
 
 # What comes in place of a record.
@@ -75,6 +77,22 @@ def test_one_plain_get_goes_on(board, www, root, served, kind, aio):
             assert len(nginx.requests()) == 2
         assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
         board.flash.write_bytes(start)
+
+
+@pytest.mark.parametrize("form", ["packed", "delta"])
+@pytest.mark.parametrize("build", ["sim", "sim-tls4k"])
+def test_what_is_unpacked_goes_on(tmp_path, root, www, form, build):
+    """Each kind once, in one download."""
+    new = images.app_image(size=200_000, version="2.0.0", seed=6)
+    data = packed.pack(new) if form == "packed" else delta.make(images.app_image(), new)
+    (www / "app.gz").write_bytes(data)
+    board = make_board(tmp_path, root, build)
+    spoilt = {9 + 9 * i: spoil for i, spoil in enumerate(SPOILT.values())}
+    with servers.Nginx(www, root.server()) as nginx, Proxy(nginx, spoil=spoilt) as link:
+        board.update(link.url("app.gz"), aio=build == "sim")
+        assert not link.spoil
+    assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
+    assert board.flash.read_bytes()[0x190000:][: len(new)] == new
 
 
 @kinds

@@ -1,12 +1,10 @@
 """The core and its slices: each works on top of the core alone, and what is left out is missed by who asks for it."""
 
 import hashlib
-import io
 import re
 import subprocess
 import sys
 
-import detools
 import encfiles
 import images
 import mip_package
@@ -15,6 +13,7 @@ import servers
 import zoo
 from board import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from forms import espressifs
 from partitions import DATA, board_with_data, content
 
 from https_ota_tools import cli, delta, packed, sbv2
@@ -102,13 +101,6 @@ def site(tmp_path_factory, root, keys):
             "pin": hashlib.sha256(identity.der).hexdigest(),
             **keys.digests,
         }
-
-
-def espressifs(old, new):
-    """The delta that esp_delta_ota's generator makes."""
-    patch = io.BytesIO()
-    detools.create_patch(io.BytesIO(old), io.BytesIO(new), patch, compression="heatshrink")
-    return delta.MAGIC + old[-32:] + bytes(28) + patch.getvalue()
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from board import PENDING_VERIFY
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from faults import FaultServer
+from forms import filled
 
-from https_ota_tools import sbv2
+from https_ota_tools import delta, packed, sbv2
 
 IMAGE = images.app_image(size=30_000, version="2.0.0", seed=5)
 # Whole sectors come before each cut: what was written last is a good place to stop.
@@ -142,6 +143,33 @@ def test_image_is_never_half(board, tls, how, frame):
         done = call(board, "image", server.url("f"), timeout_s=0.5)
     assert done.returncode == 0, done.stderr
     assert got(board, "image") == IMAGE
+    assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
+
+
+# What is unpacked on its way, as long as IMAGE.
+CODE = images.app_image(size=40_000, seed=1, like_code=True)[400:]
+MADE = images.changed(CODE, 2, places=60)
+FORMS = {
+    "packed": filled(packed.pack(MADE), len(IMAGE)),
+    "delta": filled(delta.make(images.app_image(), MADE), len(IMAGE)),
+}
+
+
+@every
+@pytest.mark.parametrize("frame", FRAMES)
+def test_what_is_unpacked_is_never_half(board, tls, how, frame):
+    """Each way with one of the forms."""
+    data = FORMS[["packed", "delta"][(WAYS.index(how) + FRAMES.index(frame)) % 2]]
+    for after in (4096, 15_000, 29_999):
+        with serve(data, {0: ends(frame, after, how)}, tls) as server:
+            done = call(board, "image", server.url("f"), **QUICK, resume=False)
+        assert done.returncode == 1, (after, done.stdout)
+    if frame == "end":
+        return  # nobody knows that there was more
+    with serve(data, {1: ends(frame, 9000, how), 2: ends(frame, None, "close")}, tls) as server:
+        done = call(board, "image", server.url("f"), timeout_s=0.5)
+    assert done.returncode == 0, done.stderr
+    assert board.flash.read_bytes()[0x110000:][: len(MADE)] == MADE
     assert board.running() == ("2.0.0", "ota_1", PENDING_VERIFY)
 
 
