@@ -334,11 +334,11 @@ def going_on(data, size, step, unit):
 def test_going_on_from_a_mark():
     long = bytes(i * i >> 3 & 255 for i in range(40_000))
     # Members end where sectors do: nothing comes twice.
-    for step in (100, 300, 5000):
-        for unit in (4096, 8192, 16384):
+    for step in (300, 5000):
+        for unit in (4096, 16384):
             assert going_on(blocks(long, 8192), long, step, unit) <= (unit == 4096) * 4096
             # Of a part that begins in the buffer that came last nothing is known yet.
-            for size in (900, 4095, 4097, 5000, 12_288):
+            for size in (900, 4097, 5000):
                 assert going_on(blocks(long, size), long, step, unit) < size + unit
     # One member: there is no place.
     assert going_on(member(long), long, 300, 4096) == 0

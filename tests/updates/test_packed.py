@@ -597,11 +597,11 @@ def test_instructions(board):
     each = {}
     for kind, make in (("plain", bytes), ("packed", packed.pack)):
         counts = []
-        for size in (100_000, 300_000):
+        for size in (60_000, 140_000):
             image = images.app_image(size=size, version="2.0.0", seed=9, like_code=True)
             (board.flash.parent / "came").write_bytes(make(image))
             counts.append(
                 instructions(board, flash, "import https_ota\nhttps_ota.install('came')")
             )
-        each[kind] = (counts[1] - counts[0]) / 200_000
+        each[kind] = (counts[1] - counts[0]) / 80_000
     assert each["packed"] - each["plain"] <= 320, each
