@@ -21,6 +21,12 @@ class Running(NamedTuple):
     state: int | None
 
 
+ONE_AT_A_TIME = """
+from https_ota.net.ranges import Ranges
+Ranges.reach = lambda ranges, position: 0
+"""
+
+
 class Board:
     """A board whose flash is the file `flash`; every run of it is a power-on.
 
@@ -92,17 +98,18 @@ class Board:
         flash = self.flash.read_bytes()
         return flash[0xD000:0xD020] + flash[0xE000:0xE020]
 
-    def code(self, url: str, *, aio: bool = False, **options: object) -> str:
-        """Return the update as a user types it; with `aio`, as a task of asyncio."""
+    def code(self, url: str, *, aio: bool = False, ahead: bool = True, **options: object) -> str:
+        """Return the update as a user types it; with `aio`, as a task of asyncio. Without `ahead`, one request at a time."""
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         if "cadata" not in options:
             given += ", cadata=open('ca.pem').read()"
+        first = "" if ahead else ONE_AT_A_TIME
         if aio:
             return (
-                "import asyncio, https_ota\n"
+                f"{first}import asyncio, https_ota\n"
                 f"print(asyncio.run(https_ota.aio.update({url!r}{given})))"
             )
-        return f"import https_ota\nprint(https_ota.update({url!r}{given}))"
+        return f"{first}import https_ota\nprint(https_ota.update({url!r}{given}))"
 
 
 def message(traceback: str) -> str:

@@ -7,16 +7,16 @@ from board import VALID, Board
 CUT = 75  # the board's exit status then
 
 
-def cut_everywhere(start, folder, url, fetched, size, **options) -> int:
-    """Run an update from flash file `start` once for each operation, cut there; return how many there are.
+def cut_everywhere(start, folder, url, fetched, size, every=1, **options) -> int:
+    """Run an update from flash file `start` once for each operation, or `every` so many, cut there; return how many there are.
 
     `fetched` tells how many bytes the server has sent, `size` is how many the file has.
     """
     options |= {"cadata": None, "insecure": True}
     board = Board(folder / "cut.bin")
-    n = 0
+    n = 1 - every
     while True:
-        n += 1
+        n += every
         shutil.copyfile(start, board.flash)
         done = board.start(board.code(url, **options), SIM_CUT=str(n))
         if done.returncode == 0:

@@ -213,12 +213,23 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("aio", [False, True], ids=["", "aio"])
-@pytest.mark.parametrize("name", CASES)
-def test_fault(board, name, aio):
+# Of faults in ranges, what comes of them without all that is only for speed.
+SAMPLE = random.Random(17).sample(
+    [n for n in CASES if CASES[n][0] and not n.endswith("-once")], 10
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(name, {"aio": aio}) for name in CASES for aio in (False, True)]
+    + [(name, {"ahead": False, "bulk_erase": False}) for name in SAMPLE],
+    ids=[f"{name}-{kind}" for name in CASES for kind in ("", "aio")]
+    + [f"{name}-one at a time" for name in SAMPLE],
+)
+def test_fault(board, name, how):
     request_size, by_request, expected = CASES[name]
     options = {"cadata": None, "insecure": True, "request_size": request_size, "timeout_s": 1}
-    options["aio"] = aio
+    options |= how
     options["stall_s"] = 3
     with FaultServer(DATA, by_request) as server:
         if expected == OK:
