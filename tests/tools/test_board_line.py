@@ -89,7 +89,7 @@ def hasty(monkeypatch):
     monkeypatch.setattr(package, "SILENCE_S", 8)
     monkeypatch.setattr(push_, "SILENCE_S", 8)
     assert "poll(10000)" in onboard.SOURCE
-    monkeypatch.setattr(onboard, "SOURCE", onboard.SOURCE.replace("poll(10000)", "poll(1000)"))
+    monkeypatch.setattr(onboard, "SOURCE", onboard.SOURCE.replace("poll(10000)", "poll(2000)"))
 
 
 def spoil(monkeypatch, to_board, to_host):
@@ -237,6 +237,35 @@ def test_push_over_a_bad_line(serial, push, hasty, monkeypatch, name):
     spoil(monkeypatch, *LOSSES[name]())
     status, said = push()
     assert status == 0, said
+    assert installed(serial) == (1, VALID)
+    runs_again(serial)
+
+
+@pytest.mark.parametrize("at", [3, 40, 95])
+def test_a_computer_that_stalls_answers_once(serial, push, hasty, monkeypatch, at):
+    """What a board has asked for again meanwhile: a second answer would come when Ctrl-C counts, and have some in it."""
+    write = link.Link._write
+    fill = link.Link._fill
+    blocks = []
+
+    def write_(self, data):
+        if data[:1] == b"=":
+            blocks.append(data)
+        write(self, data)
+
+    def fill_(self, wait_s):
+        if len(blocks) == at:
+            blocks.append(b"stalled")
+            asked = serial.said.count(b"\x1d?")
+            servers.wait_for(lambda: serial.said.count(b"\x1d?") >= asked + 3, 60)
+        fill(self, wait_s)
+
+    monkeypatch.setattr(link.Link, "_write", write_)
+    monkeypatch.setattr(link.Link, "_fill", fill_)
+    status, said = push()
+    assert status == 0, said
+    assert b"stalled" in blocks
+    assert blocks[at + 1] != blocks[at + 2]
     assert installed(serial) == (1, VALID)
     runs_again(serial)
 

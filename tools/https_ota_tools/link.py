@@ -460,8 +460,10 @@ class Link(Line):
                 # Of the answer before: what came with it may ask for the next.
                 parser.taken = False
                 waits = False
-            while parser.asked:
-                self._write(_block(parser.asked.pop(0), files))
+            if parser.asked:
+                # It asks once more when it has given up: a second answer would come when Ctrl-C counts again.
+                self._write(_block(parser.asked[-1], files))
+                parser.asked.clear()
                 fed, waits = now, True
             if waits and now - fed > _LOST_S:
                 self._write(_REST)
