@@ -332,6 +332,15 @@ def test_wrong_values():
         refused(OTAError.MANIFEST, manifest(**fields))
 
 
+def test_urls_are_of_printable_ascii():
+    for c in "!~%;":
+        url = "a" + c + "20b.bin"
+        assert decide(manifest([entry(url=url)])).url == "http://host/fleet/" + url
+    for c in " \x7f\n\x1f\x80\xe9":
+        refused(OTAError.MANIFEST, manifest([entry(url="a" + c + "b.bin")]))
+        refused(OTAError.MANIFEST, manifest([entry(packed={"url": c, "bytes": 5})]))
+
+
 def test_null_is_no_value():
     for name in (
         "release",
@@ -610,6 +619,24 @@ def test_rollout_grows():
         assert before <= now
         before = now
     assert who(7, 0) == set() and len(before) == 300
+
+
+def test_who_is_on_the_border_waits():
+    """0 % is nobody, 100 % everybody, whatever the digest."""
+
+    class Digest:
+        def __init__(self, data):
+            pass
+
+        def digest(self):
+            return number.to_bytes(4, "big")
+
+    real, decisions.sha256 = decisions.sha256, Digest
+    try:
+        for number, least in ((0, 1), (1 << 30, 26), ((1 << 30) - 1, 25), (0xFFFFFFFF, 100)):
+            assert not who(7, least - 1, 1) and who(7, least, 1), (number, least)
+    finally:
+        decisions.sha256 = real
 
 
 def test_each_release_chooses_anew():
