@@ -1083,6 +1083,16 @@ def test_an_etag_of_any_form_is_asked_by():
         assert b"\r\nIf-None-Match: %s\r\n" % etag in sent[0] and b"Modified-Since" not in sent[0]
 
 
+def test_an_etag_is_asked_by_whole_or_not_at_all():
+    for n in range(120, 136):
+        forget()
+        etag = b'"' + b"m" * (n - 2) + b'"'
+        poll(answer(nothing_to_do(), etag))
+        _, sent = poll(answer(nothing_to_do(), etag))
+        asked = b"\r\nIf-None-Match: %s\r\n" % etag in sent[0]
+        assert asked == (n <= 127) == (b"If-None-Match" in sent[0]), n
+
+
 def test_record_of_an_earlier_version():
     forget()
     poll(answer(nothing_to_do()))
