@@ -21,6 +21,7 @@ from https_ota.net import words as explain
 from https_ota.boot import history as outcome
 from https_ota.fleet import manifest as decisions
 from https_ota.fleet.manifest import Manifest
+from https_ota.fleet.poll import runs
 from https_ota.memory import kept, work
 from https_ota.trust import ec
 from https_ota.trust.signature import verify_data
@@ -341,6 +342,23 @@ def test_urls_are_of_printable_ascii():
         refused(OTAError.MANIFEST, manifest([entry(packed={"url": c, "bytes": 5})]))
 
 
+def test_what_runs_may_fill_its_slot():
+    import simboot
+
+    size = 8192
+    data = bytearray(size)
+    Partition(Partition.RUNNING).readblocks(0, data)
+    digest = sha256(data).digest()
+    entry = simboot.running
+    try:
+        for room in (size - 4096, size, size + 4096):
+            simboot.running = entry[:3] + (room,) + entry[4:]
+            assert runs(size, digest) == (size <= room), room
+            assert not runs(size, bytes(32))
+    finally:
+        simboot.running = entry
+
+
 def test_null_is_no_value():
     for name in (
         "release",
@@ -419,9 +437,10 @@ def test_size_limit():
     assert "at most 8192 bytes" in detail
     # Without a length as well, and no byte more than needed is read.
     big = manifest(notes="x" * 100000)
-    net = use(Net(b"HTTP/1.1 200 OK\r\n\r\n" + big))
-    fails(OTAError.MANIFEST, check, URL, insecure=True, request_size=0)
-    assert net.open == 0
+    for data, step in ((big, None), (base + b" " * room + b"\n", 1), (base + b" " * 20000, 64)):
+        net = use(Net(b"HTTP/1.1 200 OK\r\n\r\n" + data, step=step))
+        detail = fails(OTAError.MANIFEST, check, URL, insecure=True, request_size=0)
+        assert "at most 8192 bytes" in detail and net.open == 0
 
 
 def test_manifest_without_a_length():
