@@ -21,18 +21,21 @@ _STATE = const(272)  # the GHASH value, then the table
 @micropython.viper
 def xor(dst, d: int, src, s: int, n: int):
     """XOR src[s:s+n] into dst[d:d+n]. With dst and src the same and d == s that makes zeros."""
-    p = int(ptr8(dst)) + d
-    q = int(ptr8(src)) + s
-    end = p + n
-    while p < end:
-        if (p | q) & 3 == 0 and end - p > 3:
-            ptr32(p)[0] ^= ptr32(q)[0]
-            p += 4
-            q += 4
-        else:
-            ptr8(p)[0] ^= ptr8(q)[0]
-            p += 1
-            q += 1
+    d += int(ptr8(dst))
+    s += int(ptr8(src))
+    n += d
+    while d < n:
+        if (d | s) & 3 == 0:
+            last = n - 3
+            while d < last:
+                ptr32(d)[0] ^= ptr32(s)[0]
+                d += 4
+                s += 4
+            if d == n:
+                return
+        ptr8(d)[0] ^= ptr8(s)[0]
+        d += 1
+        s += 1
 
 
 # The counter is the block's last four bytes, big-endian; only these wrap (inc32).
