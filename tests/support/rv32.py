@@ -35,10 +35,14 @@ class Machine:
     """A running machine, to be used with `with`: nothing of it is left behind.
 
     `folder` is for its memory, `flash` what is in its flash at first, `heap` the size of MicroPython's heap
-    in bytes. `device` is its serial device, for mpremote or anything else.
+    in bytes. `device` is its serial device, for mpremote or anything else. With `counted` its clock counts instructions, a
+    microsecond for each thousand.
     """
 
-    def __init__(self, folder: Path, flash: bytes, heap: int = C3_HEAP) -> None:
+    def __init__(
+        self, folder: Path, flash: bytes, heap: int = C3_HEAP, counted: bool = False
+    ) -> None:
+        self._clock = ("-icount", "shift=0") if counted else ()
         self._file = folder / "ram.bin"
         self._flash = flash
         with self._file.open("wb+") as f:
@@ -66,6 +70,7 @@ class Machine:
                 *("-machine", "virt,memory-backend=ram", "-object", memory),
                 *("-bios", "none", "-kernel", FIRMWARE),
                 *("-display", "none", "-monitor", "none", "-serial", "pty"),
+                *self._clock,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
