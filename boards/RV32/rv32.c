@@ -6,7 +6,9 @@
 #include "py/runtime.h"
 #include "py/stream.h"
 #include "shared/runtime/pyexec.h"
+#include "shared/timeutils/timeutils.h"
 #include "mbedtls/platform_time.h"
+#include "mbedtls/platform_util.h"
 #include "uart.h"
 
 // Two of the words in the page below the flash (see modules/_sim.py).
@@ -36,7 +38,7 @@ uintptr_t __wrap_mp_hal_stdio_poll(uintptr_t flags);
 time_t rv32_time(time_t *t);
 int mbedtls_hardware_poll(void *data, unsigned char *output, size_t len, size_t *olen);
 
-// --- clocks
+// --- clocks: upstream's own are taken where there are any, since 1.27
 
 static uint64_t mtime(void) {
     uint32_t high, low;
@@ -47,25 +49,25 @@ static uint64_t mtime(void) {
     return (uint64_t)high << 32 | low;
 }
 
-mp_uint_t mp_hal_ticks_cpu(void) {
+MP_WEAK mp_uint_t mp_hal_ticks_cpu(void) {
     return MTIME_LOW;
 }
 
-mp_uint_t mp_hal_ticks_us(void) {
+MP_WEAK mp_uint_t mp_hal_ticks_us(void) {
     return mtime() / 10;
 }
 
-mp_uint_t mp_hal_ticks_ms(void) {
+MP_WEAK mp_uint_t mp_hal_ticks_ms(void) {
     return mtime() / 10000;
 }
 
-void mp_hal_delay_us(mp_uint_t us) {
+MP_WEAK void mp_hal_delay_us(mp_uint_t us) {
     uint64_t end = mtime() + (uint64_t)us * 10;
     while (mtime() < end) {
     }
 }
 
-void mp_hal_delay_ms(mp_uint_t ms) {
+MP_WEAK void mp_hal_delay_ms(mp_uint_t ms) {
     uint64_t end = mtime() + (uint64_t)ms * 10000;
     while (mtime() < end) {
         mp_handle_pending(true);
@@ -91,8 +93,19 @@ mbedtls_ms_time_t mbedtls_ms_time(void) {
     return mtime() / 10000;
 }
 
-// Not random, but nothing here has a secret.
-int mbedtls_hardware_poll(void *data, unsigned char *output, size_t len, size_t *olen) {
+// mbedTLS asks for it where it prints the dates of certificates; there is no libc that has it.
+struct tm *mbedtls_platform_gmtime_r(const mbedtls_time_t *time, struct tm *tm) {
+    timeutils_struct_time_t t;
+    timeutils_seconds_since_epoch_to_struct_time(*time - SECONDS_1970_TO_2000, &t);
+    *tm = (struct tm) {
+        .tm_year = t.tm_year - 1900, .tm_mon = t.tm_mon - 1, .tm_mday = t.tm_mday,
+        .tm_hour = t.tm_hour, .tm_min = t.tm_min, .tm_sec = t.tm_sec,
+    };
+    return tm;
+}
+
+// Not random, but nothing here has a secret. MicroPython has one of its own since 1.28.
+MP_WEAK int mbedtls_hardware_poll(void *data, unsigned char *output, size_t len, size_t *olen) {
     (void)data;
     for (size_t i = 0; i < len; ++i) {
         output[i] = MTIME_LOW * 2654435761u >> 24;

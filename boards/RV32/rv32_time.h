@@ -5,6 +5,11 @@ static mp_obj_t mp_time_time_get(void) {
     return mp_obj_new_int_from_uint(mp_hal_time_ns() / 1000000000);
 }
 
+#if MICROPY_VERSION_MINOR >= 27
+static void mp_time_localtime_get(timeutils_struct_time_t *t) {
+    timeutils_seconds_since_epoch_to_struct_time(mp_hal_time_ns() / 1000000000, t);
+}
+#else
 static mp_obj_t mp_time_localtime_get(void) {
     timeutils_struct_time_t t;
     timeutils_seconds_since_epoch_to_struct_time(mp_hal_time_ns() / 1000000000, &t);
@@ -15,3 +20,4 @@ static mp_obj_t mp_time_localtime_get(void) {
     };
     return mp_obj_new_tuple(MP_ARRAY_SIZE(items), items);
 }
+#endif

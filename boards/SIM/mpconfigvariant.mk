@@ -12,4 +12,4 @@ COPT = -O2 -fno-pie
 LDFLAGS_EXTRA += -no-pie
 
 # sim.c puts the board's real-time clock in place of the host's, and its serial line in place of a terminal.
-LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday,--wrap=mp_hal_set_interrupt_char
+LDFLAGS_EXTRA += -Wl,--wrap=time,--wrap=gettimeofday,--wrap=__time64,--wrap=__gettimeofday64,--wrap=mp_hal_set_interrupt_char

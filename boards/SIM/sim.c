@@ -31,9 +31,19 @@
 
 #define SECONDS_1970_TO_2000 (946684800LL)
 
-extern int __real_gettimeofday(struct timeval *tv, void *tz);
-int __wrap_gettimeofday(struct timeval *tv, void *tz);
-time_t __wrap_time(time_t *t);
+// Since 1.28, MicroPython's time is of 64 bits where the host's is of 32: glibc has other functions for that.
+#if defined(_TIME_BITS) && _TIME_BITS == 64 && __TIMESIZE == 32
+#define real_gettimeofday __real___gettimeofday64
+#define wrap_gettimeofday __wrap___gettimeofday64
+#define wrap_time __wrap___time64
+#else
+#define real_gettimeofday __real_gettimeofday
+#define wrap_gettimeofday __wrap_gettimeofday
+#define wrap_time __wrap_time
+#endif
+extern int real_gettimeofday(struct timeval *tv, void *tz);
+int wrap_gettimeofday(struct timeval *tv, void *tz);
+time_t wrap_time(time_t *t);
 
 // What outlives a reset goes to the next process in its environment. These strings are part of
 // the environment from the start, so that a reset out of a signal handler need not allocate.
@@ -68,7 +78,7 @@ static void set_rtc_offset(long long us) {
 
 static long long host_us(void) {
     struct timeval tv;
-    __real_gettimeofday(&tv, NULL);
+    real_gettimeofday(&tv, NULL);
     return tv.tv_sec * 1000000LL + tv.tv_usec;
 }
 
@@ -187,17 +197,17 @@ static void on_timer(int sig, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-int __wrap_gettimeofday(struct timeval *tv, void *tz) {
-    int ret = __real_gettimeofday(tv, tz);
+int wrap_gettimeofday(struct timeval *tv, void *tz) {
+    int ret = real_gettimeofday(tv, tz);
     long long us = tv->tv_sec * 1000000LL + tv->tv_usec + rtc_offset_us;
     tv->tv_sec = us / 1000000;
     tv->tv_usec = us % 1000000;
     return ret;
 }
 
-time_t __wrap_time(time_t *t) {
+time_t wrap_time(time_t *t) {
     struct timeval tv;
-    __wrap_gettimeofday(&tv, NULL);
+    wrap_gettimeofday(&tv, NULL);
     if (t != NULL) {
         *t = tv.tv_sec;
     }

@@ -64,7 +64,7 @@ class Board:
         done = self.start(code, **env)
         if done.returncode != 1:
             raise AssertionError(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
-        return message(done.stderr)
+        return message(done.stderr or done.stdout)  # since 1.28 on stdout
 
     def update(self, url: str, **options: object) -> str:
         """Install from a URL, with the CA in ca.pem beside the flash file unless cadata is given."""
