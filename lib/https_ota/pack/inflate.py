@@ -30,6 +30,7 @@ _PIECE = const(1024)
 _READ = const(944)
 _RING = const(1343)  # holds both; and takes one byte more
 _SECTOR = const(4096)
+_SMALL = const(12)
 _COLLECT = const(0x1FFFF)  # at each 128 KiB of content, if a member begins there
 
 
@@ -131,8 +132,8 @@ class Inflate:
                 n = end - done
             if n:
                 if z is None:
-                    if not at & _COLLECT:
-                        # Windows of members that are over.
+                    if self._wbits > _SMALL or not at & _COLLECT:
+                        # Windows of members that are over: from here nothing looks as if they were in use.
                         gc.collect()
                     first, where = at, self._at()
                     z = deflate.DeflateIO(ring, deflate.AUTO, self._wbits)
