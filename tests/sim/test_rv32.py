@@ -25,6 +25,7 @@ LEFT_OUT = {
 WANT_OF_MEMORY = (
     "MemoryError: memory allocation failed, allocating ",
     "MEMORY: the heap has ",
+    "MEMORY: it was compressed with a window of ",
 )
 
 
