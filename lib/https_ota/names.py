@@ -9,13 +9,13 @@ import sys
 # After each module what of it is offered, and with a star a name for itself. A text, as it takes half the memory of a
 # dict.
 _NAMES = (
-    "|ota update OTA *ota |errors OTAError |flash.image ImageInfo running_info |boot.guard guard "
+    "|ota update OTA *ota |errors OTAError |flash.info ImageInfo running_info |boot.guard guard "
     "|boot.rollback rollback cancel |boot.history last_result |boot.version newer_only same_project "
     "|trust.encrypted EncryptedImage *encrypted |trust.signature *sign |flash.data *data |fleet.fetch fetch |fleet.together beside together "
     "|fleet.manifest Decision |fleet.poll check update_from *release |aio *aio |events *events |repl bar help install status "
 )
 
-_STAY = "errors", "boot.guard"
+_STAY = "errors", "boot.guard", "flash.info"
 _passes = 0  # how often dir() or TAB is still to ask for OTAError
 
 

@@ -6,7 +6,7 @@ import time
 from esp32 import Partition
 
 from .flash import nvs, otadata
-from .flash.image import HEAD_SIZE, parse, running_info
+from .flash.info import HEAD_SIZE, parse, running_info
 from .flash.selection import selected
 
 # Of OTA and of Download; a test compares them with the signatures.

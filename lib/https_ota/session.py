@@ -20,7 +20,8 @@ from .events import (
     VERIFY_CHIP_REVISION,
     WRITE_FLASH,
 )
-from .flash.image import HEAD_SIZE, SplitHash, hashes
+from .flash.image import SplitHash, hashes
+from .flash.info import HEAD_SIZE
 from .flash.otadata import state
 from .flash.slot import SECTOR
 from .hot import blank, equal, sums
@@ -111,8 +112,7 @@ class Session:
         region, file, source, crypt = self.region, self._file, self._source, self._crypt
         area, sector, view = region.area, self._sector, self._view
         # Where it begins: nothing to do, all there already, an earlier one to go on with, or the first byte.
-        there = False
-        known = self._sha256 and self._size
+        there, known = False, self._sha256 and self._size
         if known:
             whole = SplitHash.whole(self._sha256)
             if self.is_firmware and region.running.info()[3] >= known:

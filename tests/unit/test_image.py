@@ -5,7 +5,8 @@ from hashlib import sha256
 
 from fakenet import fails
 from https_ota import OTAError
-from https_ota.flash.image import HEAD_SIZE, Checker, SplitHash, hashes, parse
+from https_ota.flash.image import Checker, SplitHash, hashes
+from https_ota.flash.info import HEAD_SIZE, parse
 from https_ota.flash.slot import check_fit
 from makeimage import build, descriptor, flip, header, image, noise, segment_starts
 

@@ -136,7 +136,7 @@ def test_what_stands_in_does_its_work():
         # Once it is there it is the real thing.
         assert package.OTA is sys.modules["https_ota.ota"].OTA
         assert package.events is sys.modules["https_ota.events"]
-        assert package.ImageInfo is sys.modules["https_ota.flash.image"].ImageInfo
+        assert package.ImageInfo is sys.modules["https_ota.flash.info"].ImageInfo
         assert isinstance(package.running_info(), package.ImageInfo)
 
     loaded_by(use)

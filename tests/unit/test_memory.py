@@ -16,6 +16,7 @@ STAY = (
     "boot.guard",
     "errors",
     "flash",
+    "flash.info",
     "flash.otadata",
     "fleet",
     "hot",
@@ -43,8 +44,13 @@ def left():
 
 
 def test_an_update_gives_its_code_back():
-    assert https_ota.update(firmware()).version == "2.0.0"
+    info = https_ota.update(firmware())
+    assert info.version == "2.0.0"
     assert left() == [], left()
+    # What it has returned stays what it was.
+    assert isinstance(info, https_ota.ImageInfo)
+    assert isinstance(https_ota.update(firmware()), type(info))
+    assert isinstance(https_ota.running_info(), https_ota.ImageInfo)
     # And the package offers what it did.
     assert https_ota.update(firmware()).version == "2.0.0"
     with https_ota.OTA(firmware()) as ota:

@@ -11,7 +11,7 @@ from https_ota import OTAError, last_result, running_info
 from https_ota.flash import nvs
 from https_ota.boot import history as outcome
 from https_ota.flash.otadata import ABORTED, INVALID, NEW, PENDING_VERIFY, UNDEFINED, VALID
-from https_ota.flash.image import parse
+from https_ota.flash.info import parse
 from makeimage import descriptor, image
 from test_confirm import clear, record, write
 

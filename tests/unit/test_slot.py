@@ -22,7 +22,7 @@ from https_ota.flash.otadata import (
     newest,
     partition,
 )
-from https_ota.flash.image import running_info
+from https_ota.flash.info import running_info
 from https_ota.flash.selection import secure
 from https_ota.flash.slot import SECTOR, Slot
 from https_ota.hot import copy

@@ -55,7 +55,7 @@ def usage():
     return len(os.listdir("/proc/self/fd")), gc.mem_alloc()
 files, heap = usage()
 said = attempt()
-print("done" if hasattr(said, "chip_id") else "nothing" if said is None else "failed", repr(said))
+print("done" if isinstance(said, https_ota.ImageInfo) else "nothing" if said is None else "failed", repr(said))
 said = None
 now = usage()
 assert now[0] == files, "sockets left open: %d" % (now[0] - files)

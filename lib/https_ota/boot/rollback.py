@@ -7,7 +7,8 @@ from micropython import const
 from ..flash import otadata
 from .confirm import keep_floor
 from ..errors import OTAError
-from ..flash.image import Checker, parse
+from ..flash.image import Checker
+from ..flash.info import parse
 from .history import leaving
 from ..flash.selection import secure, selected, write_entry
 

@@ -1,7 +1,7 @@
 # Version checks of an image, for the option `check`.
 
 from ..errors import OTAError
-from ..flash.image import running_info
+from ..flash.info import running_info
 
 
 def newer_only(info):

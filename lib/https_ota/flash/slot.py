@@ -6,7 +6,8 @@ from uctypes import bytearray_at
 
 from . import otadata, selection
 from ..errors import OTAError
-from .image import Checker, hashes, parse, running_info
+from .image import Checker, hashes
+from .info import parse, running_info
 from .nvs import key
 from ..hot import blank
 from ..memory import kept

@@ -1,7 +1,7 @@
 # Wrong-file diagnosis: what came in place of an application image. Loaded only for an error.
 
 from ..errors import OTAError, as_text
-from .image import HEAD_SIZE
+from .info import HEAD_SIZE
 
 _KINDS = (
     (b"\x7fELF", "an ELF file"),

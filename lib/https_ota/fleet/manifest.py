@@ -28,7 +28,7 @@ from ..der import digest32
 from ..errors import OTAError, as_text
 from ..net.redirect import join_url
 from ..net.url import parse_url
-from ..flash.image import chip_name
+from ..flash.info import chip_name
 from ..boot.version import version_key
 
 NEVER = "9999-12-31T23:59:59Z"

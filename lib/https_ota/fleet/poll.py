@@ -25,7 +25,8 @@ from micropython import const
 
 from ..errors import OTAError
 from ..flash import nvs
-from ..flash.image import SplitHash, hashes, running_info
+from ..flash.image import SplitHash, hashes
+from ..flash.info import running_info
 from ..hot import equal
 from ..memory import kept, no_memory, work
 from ..net.download import Download
@@ -38,8 +39,7 @@ _SIGNATURE_LIMIT = const(3 * 1216)
 _SERIAL = const(8)  # bytes
 _RECORD = const(29)  # bytes before the validator
 _MAX_VALIDATOR = const(128)
-# What a server answers for a file that is not there; S3 says 403.
-_MISSING = (403, 404, 410)
+_MISSING = (403, 404, 410)  # a file that is not there; S3 says 403
 # Options of OTA that are of no use for a manifest.
 _SESSION = (
     "decrypt check event progress resume retry_failed verify_spi_mode buffer bulk_erase wlan wdt"
