@@ -6,6 +6,7 @@
 """
 
 import ast
+import re
 from pathlib import Path
 
 import mip_package
@@ -159,6 +160,18 @@ def test_each_module_is_in_one_slice():
         m for modules, _ in mip_package.manifest()["SLICES"].values() for m in modules.split()
     ]
     assert len(listed) == len(set(listed))
+
+
+def test_machine_code_stays():
+    """An ESP32 gives the memory of machine code back at a soft reset only: loaded anew each time, it would run out."""
+    stays = re.search('_STAY = "(.*)"', TEXTS["memory"])[1].split()
+    native = {
+        name for name, text in TEXTS.items() if re.search(r"@micropython\.(viper|native)", text)
+    }
+    assert "hot" in native
+    assert native <= set(stays)
+    # As do the classes of what an update raises and returns, and what has begun something.
+    assert {"errors", "memory", "flash.info", "boot.guard"} <= set(stays) <= set(TEXTS)
 
 
 def test_what_may_be_asked_for_is():
