@@ -486,7 +486,9 @@ def test_progress_goes_on_after_a_reset(board):
         before = len(server.requests)
         board.run(code)
         assert server.sent <= len(large) + 65536 + 13 * RANGED
-        assert b"If-Range" in server.requests[before]
+        # Of what came before the cut, the last may be read late: it says less than the first request of a session.
+        first = next(r for r in server.requests[before:] if b"User-Agent" in r)
+        assert b"If-Range" in first
     assert board.running().version == "2.0.0"
 
 

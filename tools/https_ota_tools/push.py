@@ -38,7 +38,7 @@ from https_ota_tools import (
 from https_ota_tools.errors import ToolError
 
 NAME = "push"
-HELP = "upgrade a board on a serial port, over its cable or over the network"
+HELP = "upgrade a board on a serial port, by cable or network"
 
 KEY_VARIABLE = "WIFI_KEY"
 
