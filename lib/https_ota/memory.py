@@ -9,7 +9,7 @@ import sys
 from .errors import OTAError
 
 # What is part of every start, what has begun something (guard), and what holds native code: nobody gives that back.
-_STAY = " errors memory hot boot.confirm boot.guard flash.info flash.otadata trust.gcm trust.p384 pack.inflate pack.patch pack.heatshrink "
+_STAY = " errors memory hot boot.confirm boot.guard flash.info flash.otadata trust.gcm trust.p384 pack.patch pack.heatshrink "
 
 owners = {}  # label of a partition: the session that writes it
 power = []  # Wi-Fi's power saving before it was switched off

@@ -109,19 +109,6 @@ def in_sectors(stream):
             return out
 
 
-def test_copy():
-    """By words or by bytes: the same, and nothing beside it."""
-    src = bytes(i * 7 & 255 for i in range(64))
-    for d in range(9):
-        for n in range(50):
-            buf = bytearray(b"\xa5" * 64)
-            inflate._copy(memoryview(buf), d, bytearray(src), n)
-            assert buf == b"\xa5" * d + src[:n] + b"\xa5" * (64 - d - n), (d, n)
-            inflate._copy(memoryview(buf)[1:], d, src, 0)
-            inflate._copy(memoryview(buf)[3:], 0, src, n)
-            assert buf[3 : 3 + n] == src[:n]
-
-
 def test_any_pieces():
     data = blocks(TEXT)
     for step in (1, 7, 512, 5000):

@@ -9,7 +9,6 @@ import gc
 from struct import pack_into
 
 import deflate
-import micropython
 from micropython import const
 
 try:
@@ -18,41 +17,19 @@ except ImportError:  # before MicroPython 1.24
     from .ring import RingIO
 
 from ..errors import OTAError
+from ..hot import copy
 
 # A DeflateIO that runs dry can't be taken up again. A byte of content takes 2 bytes at most (15 bits for a literal, 48
 # for a match of three), and as much as a block's head before it, or what is behind the last one.
 _BLOCK = const(304)
 _LOW = const(400)  # a block's head, and some bytes: more is to come
-_HEAD = const(
-    1000
-)  # a member's head, which may have a name or an extra field, and the first block's
+_HEAD = const(1000)  # a member's head, with a name or an extra field, and the first block's
 _PIECE = const(1024)
 _READ = const(944)
 _RING = const(1343)  # holds both; and takes one byte more
 _SECTOR = const(4096)
 _SMALL = const(12)
 _COLLECT = const(0x1FFFF)  # at each 128 KiB of content, if a member begins there
-
-
-# By words where both are aligned; viper's arguments are not checked.
-@micropython.viper
-def _copy(dst, d: int, src, n: int):
-    p = int(ptr8(dst)) + d
-    q = int(ptr8(src))
-    i = 0
-    if not (p | q | n) & 3:
-        i = n >> 2
-        if i & 1:
-            i -= 1
-            ptr32(p)[i] = ptr32(q)[i]
-        while i:
-            i -= 2
-            ptr32(p)[i] = ptr32(q)[i]
-            ptr32(p)[i + 1] = ptr32(q)[i + 1]
-        return
-    while i < n:
-        ptr8(p + i)[0] = ptr8(q + i)[0]
-        i += 1
 
 
 class Inflate:
@@ -151,7 +128,7 @@ class Inflate:
                 if skip:
                     skip -= got
                 else:
-                    _copy(buf, done, piece, got)
+                    copy(buf, done, piece, 0, got)
                     done += got
                 if got < n:
                     z = None
