@@ -9,7 +9,7 @@ include firmware/esp32.mk
 APT_PACKAGES := gcc make cmake git xz-utils bzip2 ca-certificates openssl python3-venv \
 	gcc-multilib gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf \
 	'qemu-system-riscv|qemu-system-misc' nginx-light \
-	apache2-bin lighttpd lighttpd-mod-openssl tabix pigz zopfli
+	apache2-bin lighttpd lighttpd-mod-openssl tabix pigz zopfli valgrind libc6-dbg
 VENV := .venv
 PY   := $(VENV)/bin/python
 
@@ -78,7 +78,7 @@ $(NAMED): $(BUILD)/sim64/micropython
 	@touch $@
 
 bench: setup $(NAMED) ## memory, sizes, counts and times into build/bench.json and tests/bench/README.md
-	@$(PY) tests/bench/run.py
+	@PYTHONPATH=tests/support:firmware $(PY) tests/bench/run.py
 
 budgets: setup ## lower the budgets to what is needed now: memory and size, counts
 	@PYTHONPATH=tests/support:firmware $(PY) tests/support/budgets.py

@@ -1,6 +1,6 @@
 """Is in a firmware what was to be frozen into it, and how much room does its slot leave? Run at the end of `make firmware`.
 
-python3 firmware/check_firmware.py BUILD_FOLDER
+PYTHONPATH=tools python3 firmware/check_firmware.py BUILD_FOLDER
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from https_ota_tools import partition  # noqa: E402  of this checkout, installed or not
+from https_ota_tools import partition
 
 # Without these a board that has this firmware can't be updated any more.
 NEEDED = ("https_ota/__init__.py", "https_ota/ota.py", "https_ota_board.py")

@@ -23,17 +23,17 @@ IDF_PY = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL idf.py -C "$(abspath $(MPY_GIVE
 check-esp32:
 	@firmware/check-esp32.sh "$(BOARD)" "$(BOARD_VARIANT)" "$(TLS_IN)" "$(FW_VERSION)" "$(PARTITIONS)" \
 		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
+	@firmware/check-build.sh "$(FW_BUILD)" "$(abspath $(MPY_GIVEN))" "$(MPY_VERSION)" "$(abspath $(IDF_PATH))" "$(IDF_VERSION)"
 
 # What decides whether frozen code is made anew upstream is the age of the modules alone: another FROZEN_MANIFEST=, or other slices
 # in it, would go unnoticed.
 firmware: check-esp32 ## the firmware of a board (BOARD=, MPY_DIR=, IDF_PATH=, FW_VERSION=, TLS_IN=)
-	@firmware/check-build.sh "$(FW_BUILD)" "$(abspath $(MPY_GIVEN))" "$(MPY_VERSION)" "$(abspath $(IDF_PATH))" "$(IDF_VERSION)"
 	@rm -f "$(FW_BUILD)/frozen_content.c"
 	$(IDF_PY) build
 	@firmware/check-sdkconfig.sh $(FW_BUILD)/sdkconfig firmware/sdkconfig.https_ota \
 		$(wildcard boards/$(BOARD)/sdkconfig.board) $(FW_BUILD)/https_ota/sdkconfig
 	@echo "$(BOARD) $(FW_VERSION), TLS input buffer $(TLS_IN):"
-	@$(PYTHON) firmware/check_firmware.py $(FW_BUILD)
+	@PYTHONPATH=tools $(PYTHON) firmware/check_firmware.py "$(FW_BUILD)"
 	@echo "the first time, over USB:  make flash BOARD=$(BOARD) PORT=/dev/ttyUSB0 ..."
 	@echo "the file to serve to boards:  $(FW_BUILD)/micropython.bin"
 

@@ -6,9 +6,6 @@ A file that is no image is taken for the content of one. The first pair is also 
 objects and numbers have a chip's sizes: over TLS, where valgrind counts instructions, and from a file, which tells the heap.
 """
 
-import os
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +15,7 @@ import images
 import report
 import servers
 import simflash
-from board import ROOT, Board
+from board import Board
 from kept import KEPT
 
 from https_ota_tools import delta, packed
@@ -47,26 +44,6 @@ def sizes(pairs: list[tuple[bytes, bytes, str]]) -> str:
     return report.table(["what", "image", *heads], rows)
 
 
-def instructions(folder: Path, flash: bytes, url: str, chip: str) -> int:
-    """Return how many one update takes, over TLS."""
-    (folder / "flash.bin").write_bytes(flash)
-    code = f"import https_ota\nassert https_ota.update({url!r}, cadata=open('ca.pem').read())"
-    done = subprocess.run(
-        [
-            *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(ROOT / "build" / "sim" / "micropython", "-c", code),
-        ],
-        cwd=folder,
-        env={**os.environ, "SIM_FLASH": str(folder / "flash.bin"), "SIM_CHIP": chip},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.search(r"Collected\s*: (\d+)", done.stderr)
-    assert found
-    return int(found[1])
-
-
 def update(old: bytes, new: bytes) -> str:
     """Return the table of what an update takes."""
     with tempfile.TemporaryDirectory() as name:
@@ -83,9 +60,10 @@ def update(old: bytes, new: bytes) -> str:
         heap, count = {}, {}
         with servers.Nginx(folder, root.server()) as server:
             for kind in files:
-                count[kind] = instructions(folder, flash, server.url(kind), chip)
-                (folder / "flash.bin").write_bytes(flash)
-                board = Board(folder / "flash.bin", SIM_CHIP=chip)
+                board.flash.write_bytes(flash)
+                code = f"import https_ota\nassert https_ota.update({server.url(kind)!r}, cadata=open('ca.pem').read())"
+                count[kind] = board.instructions(code)
+                board.flash.write_bytes(flash)
                 modules = "https_ota.ota, https_ota.pack.inflate, https_ota.pack.patch, https_ota.pack.kinds"
                 code = f"import {modules}\n" + KEPT.format(path=kind, options="")
                 heap[kind] = int(board.run(code))

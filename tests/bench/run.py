@@ -2,21 +2,19 @@
 
 import json
 import statistics
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "firmware")]
+import budgets
+import draw
+import figures
+import instructions
+import links
+import ram
+import report
+import riscv
 
-import budgets  # noqa: E402  they are found only now
-import draw  # noqa: E402
-import figures  # noqa: E402
-import instructions  # noqa: E402
-import links  # noqa: E402
-import ram  # noqa: E402
-import report  # noqa: E402
-import riscv  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 HERE = Path(__file__).parent
 KIB = 1024

@@ -1,6 +1,7 @@
 """A SIM board: one of the interpreters and a flash file."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +39,20 @@ class Board:
         self.interpreter = ROOT / "build" / build / "micropython"
         self.env = env
 
-    def start(self, code: str, *, capture: bool = True, timeout_s: float = 100, **env: str):
-        """Run code and return the finished process; `env` adds to the environment of this run."""
+    def start(
+        self,
+        code: str,
+        *,
+        capture: bool = True,
+        timeout_s: float = 100,
+        under: tuple[str, ...] = (),
+        **env: str,
+    ):
+        """Run code and return the finished process; `env` adds to the environment of this run, `under` is what runs it."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIM_", "MICROPY"))}
         clean |= {"SIM_FLASH": str(self.flash), **self.env, **env}
         return subprocess.run(
-            [self.interpreter, "-c", code],
+            [*under, self.interpreter, "-c", code],
             env=clean,
             cwd=self.flash.parent,
             capture_output=capture,
@@ -58,6 +67,14 @@ class Board:
         if done.returncode:
             raise AssertionError(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def instructions(self, code: str, **env: str) -> int:
+        """Run code that must end well under valgrind; return how many it takes, MicroPython's own start among them."""
+        under = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+        done = self.start(code, under=under, timeout_s=300, **env)
+        counted = re.search(r"Collected\s*: (\d+)", done.stderr)
+        assert done.returncode == 0 and counted, done.stdout + done.stderr
+        return int(counted[1])
 
     def fail(self, code: str, **env: str) -> str:
         """Run code that must raise; return the line of the traceback that names the error."""

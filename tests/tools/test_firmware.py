@@ -402,8 +402,13 @@ def test_a_build_folder_has_one_micropython_and_one_idf(tmp_path):
     folder = idf.build / "firmware" / "ESP32_GENERIC_OTA"
     other = Idf(tmp_path / "other")
     other.build = idf.build
-    for it, mpy in ((other, idf.mpy), (idf, other.mpy)):
-        done = it.make(f"firmware MPY_DIR={mpy}")
+    for it, mpy, target in (
+        (other, idf.mpy, "firmware"),
+        (idf, other.mpy, "firmware"),
+        (idf, other.mpy, "size"),
+        (other, idf.mpy, "monitor PORT=/dev/ttyX"),
+    ):
+        done = it.make(f"{target} MPY_DIR={mpy}")
         assert done.returncode
         assert f"{folder} was made with other sources:" in done.stderr
         assert f"in {idf.mpy}, ESP-IDF v5.4 in {idf.path}\n" in done.stderr

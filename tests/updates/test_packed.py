@@ -2,8 +2,6 @@
 
 import gzip
 import hashlib
-import os
-import re
 import shutil
 import struct
 import subprocess
@@ -567,26 +565,6 @@ def test_a_member_is_all_that_is_allocated_for(board, www, nginx):
 # -- instructions
 
 
-def instructions(board, flash, code):
-    """Of a program, on the 32-bit board: its numbers and objects have the chip's sizes."""
-    board.flash.write_bytes(flash)
-    done = subprocess.run(
-        [
-            *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(board.interpreter, "-c", code),
-        ],
-        cwd=board.flash.parent,
-        env={**os.environ, "SIM_FLASH": str(board.flash)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.search(r"Collected\s*: (\d+)", done.stderr)
-    assert found
-    return int(found[1])
-
-
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind counts")
 @pytest.mark.timeout(300)
 def test_instructions(board):
     """Of each further byte of an image, from a file, where they are the same each time: so many more than of a plain one.
@@ -600,8 +578,7 @@ def test_instructions(board):
         for size in (60_000, 140_000):
             image = images.app_image(size=size, version="2.0.0", seed=9, like_code=True)
             (board.flash.parent / "came").write_bytes(make(image))
-            counts.append(
-                instructions(board, flash, "import https_ota\nhttps_ota.install('came')")
-            )
+            board.flash.write_bytes(flash)
+            counts.append(board.instructions("import https_ota\nhttps_ota.install('came')"))
         each[kind] = (counts[1] - counts[0]) / 80_000
     assert each["packed"] - each["plain"] <= 320, each
