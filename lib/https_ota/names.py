@@ -15,7 +15,7 @@ _NAMES = (
     "|fleet.manifest Decision |fleet.poll check update_from *release |aio *aio |events *events |repl bar help install status "
 )
 
-_STAY = "errors", "boot.guard", "flash.info"
+_STAY = "errors boot.guard flash.info"
 _passes = 0  # how often dir() or TAB is still to ask for OTAError
 
 

@@ -170,6 +170,8 @@ def test_machine_code_stays():
     }
     assert "hot" in native
     assert native <= set(stays)
+    # What the package itself holds on to would keep a module that is forgotten.
+    assert set(re.search('_STAY = "(.*)"', TEXTS["names"])[1].split()) <= set(stays)
     # As do the classes of what an update raises and returns, and what has begun something.
     assert {"errors", "memory", "flash.info", "boot.guard"} <= set(stays) <= set(TEXTS)
 

@@ -183,6 +183,17 @@ def filled(source, n):
     return bytes(data[:got])
 
 
+def connection(data, step=None):
+    """A connection that has been sent a request and is answered with `data`."""
+    from https_ota.net.http import Connection
+
+    use(Net(data, step=step))
+    conn = Connection("host", 80, None, 5)
+    conn.open()
+    conn.send(b"GET", 3)
+    return conn
+
+
 class Known:
     """What is known of a file."""
 

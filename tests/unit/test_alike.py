@@ -4,9 +4,8 @@
 import micropython
 from random import getrandbits, seed
 
-from fakenet import Net, patiently, use
+from fakenet import connection, patiently
 from https_ota import OTAError
-from https_ota.net.http import Connection
 
 SIZE = 600  # of a part
 HEAD = (
@@ -33,14 +32,6 @@ def head(i, first, last):
 
 def joined(lines):
     return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-
-
-def connection(data, step=None):
-    use(Net(data, step=step))
-    conn = Connection("host", 80, None, 5)
-    conn.open()
-    conn.send(b"GET", 3)
-    return conn
 
 
 def told(conn):

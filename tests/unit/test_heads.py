@@ -3,11 +3,10 @@
 
 import sys
 
-from fakenet import Clock, Net, fails, patiently, raises, use
+from fakenet import Clock, connection, fails, patiently, raises
 from https_ota import OTAError
 from https_ota.net import words as explain
 from https_ota.net import odd
-from https_ota.net.http import Connection
 
 BODY = bytes(range(10, 90))  # no line ends in it
 # Of the responses that are thrown by dice: an emulator needs a minute for all.
@@ -26,14 +25,6 @@ class Dice:
 
     def of(self, *choices):
         return choices[self.below(len(choices))]
-
-
-def connection(data, step=None):
-    use(Net(data, step=step))
-    conn = Connection("host", 80, None, 5)
-    conn.open()
-    conn.send(b"GET", 3)
-    return conn
 
 
 def body(conn):

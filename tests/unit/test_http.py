@@ -2,22 +2,13 @@
 
 from errno import ETIMEDOUT
 
-from fakenet import Net, fails, patiently, raises, use
+from fakenet import Net, connection as answer, fails, patiently, raises, use
 from https_ota import OTAError
 from https_ota.net.http import Connection
 from https_ota.net.redirect import join_url
 from https_ota.net.url import parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def answer(data, step=None):
-    """A connection that has been sent a request and is answered with `data`."""
-    use(Net(data, step=step))
-    conn = Connection("host", 80, None, 5)
-    conn.open()
-    conn.send(b"GET", 3)
-    return conn
 
 
 def body(conn, size=1000):
