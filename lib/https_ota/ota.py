@@ -327,7 +327,7 @@ class OTA(Session):
             owners[label] = self
         self.region = region
         self.slot = region.label
-        self.is_firmware = region.running_info is not None
+        self.is_firmware = region.holds_back
         self.used = time.ticks_ms()
 
 

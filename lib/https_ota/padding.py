@@ -8,7 +8,7 @@ def check(file, total, region, whole):
     tail = bytearray(256)
     n = 0
     # Without ranges it can't be had beforehand.
-    if not whole and region.running_info:
+    if not whole and region.holds_back:
         known = _Known(file)
         file.close()
         try:

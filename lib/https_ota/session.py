@@ -347,4 +347,4 @@ class Session:
         # Asked in any case: what otadata tells of the last update is lost with the first erase.
         refusal = failed_before(self.info)
         self.refusal = None if self._retry else refusal
-        return not self.refusal and wanted(self.info, self.region.running_info, self._checks)
+        return not self.refusal and wanted(self.info, self.region, self._checks)

@@ -70,7 +70,7 @@ DELTA = delta(NEW, RUNS)
 
 class SlotLike(Region):
     running = PART
-    running_info = None
+    running_info = staticmethod(lambda: None)
 
 
 def stream(source, head=300, region=SlotLike):

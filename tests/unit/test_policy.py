@@ -7,6 +7,7 @@ from https_ota.flash import nvs
 from https_ota.boot import version as policy
 from https_ota.boot.accept import raise_floor, wanted
 from https_ota.boot.version import version_key
+from https_ota.flash.slot import Slot
 from makeimage import Stream, descriptor, image
 
 
@@ -157,9 +158,10 @@ def test_secure_version_below_the_floor():
 
 def test_secure_version_below_the_running_one():
     forget()
-    own = Info(secure_version=5)
-    fails(OTAError.SECURE_VERSION, wanted, Info(secure_version=4), own, ())
-    assert wanted(Info(secure_version=5), own, ())
+    slot = Slot()
+    slot.running_info = lambda: Info(secure_version=5)
+    fails(OTAError.SECURE_VERSION, wanted, Info(secure_version=4), slot, ())
+    assert wanted(Info(secure_version=5), slot, ())
 
 
 def test_board_without_nvs_has_the_running_one_for_a_floor():

@@ -107,8 +107,10 @@ def test_any_other_state_may_install():
 
 
 def test_what_runs_here_bounds_an_image_without_the_slice_chip():
+    info = running_info()
+    info.min_chip_rev = 100
     slot = Slot()
-    slot.running_info.min_chip_rev = 100
+    slot.running_info = lambda: info
     for min_rev, max_rev, fits in ((100, 65535, True), (101, 0, False), (0, 99, False)):
         data = image(9000, min_rev=min_rev, max_rev=max_rev)
         new = slot.look(data, len(data))

@@ -15,13 +15,13 @@ def failed_before(info):
     return refusal(info)
 
 
-def wanted(info, running, checks):
-    """Whether to install an image, by the checks of the option `check`; False when one returned something false.
+def wanted(info, region, checks):
+    """Whether to install an image in a slot.Region, by the checks of the option `check`; False when one returned something false.
 
-    Raises OTAError(SECURE_VERSION), and what the checks raise. `running` is None for what is no firmware.
+    Raises OTAError(SECURE_VERSION), and what the checks raise.
     """
-    if running is not None:
-        floor = max(running.secure_version, nvs.get_number("floor"))
+    if region.holds_back:
+        floor = max(region.running_info().secure_version, nvs.get_number("floor"))
         if info.secure_version < floor:
             raise OTAError(
                 OTAError.SECURE_VERSION,

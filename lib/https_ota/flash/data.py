@@ -50,7 +50,6 @@ class Target(Region):
     staging  the Slot or Target that is written and verified before it is copied here, else None
     """
 
-    running_info = None
     is_selected = False
 
     def __init__(self, part, staging=None):

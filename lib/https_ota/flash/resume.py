@@ -136,10 +136,10 @@ class Resume:
         """What this URL gave before: Held or None of this partition, of the firmware that runs, and what to ask news of."""
         known = held = self.held()
         running = None
-        if region.running_info:
+        if region.holds_back:
             running = self.held(nvs.key(region.running))
             # Whoever flashed the board by cable meanwhile left the record behind.
-            if running and running.elf_sha256 != region.running_info.app_elf_sha256[:8]:
+            if running and running.elf_sha256 != region.running_info().app_elf_sha256[:8]:
                 running = None
         if running:
             region.came = running

@@ -198,8 +198,8 @@ class Region:
 class Slot(Region):
     """An OTA slot, by default the passive one, and what may be put there.
 
-    `number` is 0 for ota_0; of what runs `running` is the partition, `running_number` and `running_info`, an ImageInfo, and
-    `came`, if it is there, the resume.Held of the file it came from, which has the URL at hand. data.Target has the same methods.
+    `number` is 0 for ota_0; of what runs `running` is the partition, `running_number` and running_info(), and `came`, if it is
+    there, the resume.Held of the file it came from, which has the URL at hand. data.Target has the same methods.
     """
 
     def __init__(self, part=None):
@@ -225,7 +225,6 @@ class Slot(Region):
         self.number = otadata.slot_number(part)
         self.running = running
         self.running_number = otadata.slot_number(running)
-        self.running_info = running_info()
 
     def prepare(self):
         """Take the slot out of otadata, so that nothing half-written can be chosen at boot."""
@@ -245,19 +244,22 @@ class Slot(Region):
     # -- what is put there
 
     look = staticmethod(parse)
+    # Read anew each time: kept, it would be 400 bytes of each session.
+    running_info = staticmethod(running_info)
 
     def check(self, info, verify_spi_mode):
         """Raise OTAError unless an image can run on this board."""
+        running = self.running_info()
         rev = None
         try:
             from .chip import revision
 
-            rev, any_major = revision(self.running_info.chip_id)
+            rev, any_major = revision(running.chip_id)
             if any_major:
                 info.max_chip_rev = 0
         except ImportError:
             pass  # without that slice, what runs here bounds it
-        check_fit(info, self.running_info, rev, verify_spi_mode)
+        check_fit(info, running, rev, verify_spi_mode)
 
     def checker(self, total, whole):
         """An image.Checker for this slot."""

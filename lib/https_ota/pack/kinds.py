@@ -27,7 +27,7 @@ def unpack(source, file, region, head, n, resumed=False):
         from .patch import Patch
 
         came = getattr(region, "came", None)
-        runs = came and came.is_of(file, region.running_info)
+        runs = came and came.is_of(file, region.running_info())
         stream = Patch(source, head, n, region.running, runs)
     file.least = 0
     file.content_checked = False
