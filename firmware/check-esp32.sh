@@ -1,11 +1,15 @@
 #!/bin/sh
 # Say what is missing or of another version before ESP-IDF starts, all of it at once.
-# usage: check-esp32.sh BOARD VARIANT TLS_IN FW_VERSION PARTITIONS MPY_DIR MPY_VERSION MPY_GIT IDF_VERSION IDF_GIT
+# usage: check-esp32.sh BOARD VARIANT TLS_IN FW_VERSION PARTITIONS
+#        MPY_DIR MPY_VERSION MPY_OLDEST MPY_NEWEST MPY_GIT IDF_VERSION IDF_GIT
 set -eu
-board=$1 variant=$2 tls_in=$3 version=$4 partitions=$5 mpy=$6 mpy_want=$7 mpy_git=$8 idf_want=$9
-shift 9
-idf_git=$1 idf=${IDF_PATH:-}
+board=$1 variant=$2 tls_in=$3 version=$4 partitions=$5
+shift 5
+mpy=$1 mpy_want=$2 mpy_oldest=$3 mpy_newest=$4 mpy_git=$5 idf_want=$6 idf_git=$7
+idf=${IDF_PATH:-}
 bad=
+# The ESP-IDF versions that the MicroPython at hand takes, one a line; none while that isn't known.
+goes=
 
 say() {
     bad=1
@@ -37,7 +41,12 @@ case $version in
 esac
 [ -z "$partitions" ] || [ -f "$partitions" ] || say "PARTITIONS=$partitions: there is no such file"
 
-submodules='lib/berkeley-db-1.xx lib/micropython-lib lib/tinyusb'
+# older A B: is version A before B?
+older() {
+    [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+submodules='lib/berkeley-db-1.xx lib/micropython-lib'
 if [ -z "$mpy" ]; then
     say "MPY_DIR is not set: expected a checkout of MicroPython $mpy_want with submodules. Get it once:" \
         "git clone -b v$mpy_want $mpy_git" \
@@ -47,12 +56,23 @@ elif [ ! -f "$mpy/py/mpconfig.h" ] || [ ! -f "$mpy/ports/esp32/CMakeLists.txt" ]
     say "MPY_DIR=$mpy: expected a checkout of MicroPython, but py/mpconfig.h or ports/esp32/CMakeLists.txt is not there"
 else
     h=$mpy/py/mpconfig.h
-    mpy_have=$(value "$h" MICROPY_VERSION_MAJOR).$(value "$h" MICROPY_VERSION_MINOR).$(value "$h" MICROPY_VERSION_MICRO)
+    release=$(value "$h" MICROPY_VERSION_MAJOR).$(value "$h" MICROPY_VERSION_MINOR)
+    mpy_have=$release.$(value "$h" MICROPY_VERSION_MICRO)
     [ "$(value "$h" MICROPY_VERSION_PRERELEASE)" != 1 ] || mpy_have=$mpy_have-preview
-    [ "$mpy_have" = "$mpy_want" ] ||
-        say "MPY_DIR=$mpy: expected MicroPython $mpy_want, came $mpy_have. Either" \
-            "git -C $mpy fetch origin tag v$mpy_want && git -C $mpy checkout v$mpy_want" \
-            "or say that $mpy_have is what you want: MPY_VERSION=$mpy_have (nobody tried it here)"
+    get_mpy="git -C $mpy fetch origin tag v$mpy_want && git -C $mpy checkout v$mpy_want"
+    if older "$release" "$mpy_oldest"; then
+        say "MPY_DIR=$mpy: MicroPython $mpy_have is too old, this takes $mpy_oldest or later:" "$get_mpy"
+    elif [ "$mpy_have" != "$mpy_want" ]; then
+        tried=
+        ! older "$mpy_newest" "$release" || tried=" (nobody tried it: $mpy_newest is the newest that was)"
+        say "MPY_DIR=$mpy: expected MicroPython $mpy_want, came $mpy_have. Either" "$get_mpy" \
+            "or say that $mpy_have is what you want: MPY_VERSION=$mpy_have$tried"
+    fi
+    # One paragraph of its README says which.
+    goes=$(sed -n '/ESP-IDF changes quickly/,/^$/p' "$mpy/ports/esp32/README.md" 2>/dev/null |
+        grep -o 'v[0-9][0-9.]*[0-9]' | sed 's/^\(v[0-9]*\.[0-9]*\)\.0$/\1/' | sort -uV)
+    # Later versions have it from Espressif's registry.
+    ! grep -q 'GIT_SUBMODULES lib/tinyusb' "$mpy/ports/esp32/esp32_common.cmake" || submodules="$submodules lib/tinyusb"
     for m in $submodules; do
         if [ -z "$(ls -A "$mpy/$m" 2>/dev/null)" ]; then
             say "MPY_DIR=$mpy: the submodule $m is empty. Get it once:" \
@@ -62,9 +82,16 @@ else
     done
 fi
 
-get_idf="git clone -b $idf_want --depth 1 --recursive --shallow-submodules $idf_git"
+# takes VERSION: does that MicroPython take this ESP-IDF?
+takes() {
+    [ -z "$goes" ] || printf '%s\n' "$goes" | grep -qxF "$1"
+}
+
+# One that goes with the MicroPython that is there.
+takes "$idf_want" && get=$idf_want || get=$(printf '%s\n' "$goes" | tail -n 1)
+get_idf="git clone -b $get --depth 1 --recursive --shallow-submodules $idf_git"
 if [ -z "$idf" ]; then
-    say "IDF_PATH is not set: expected ESP-IDF $idf_want. Get it once:" \
+    say "IDF_PATH is not set: expected ESP-IDF $get. Get it once:" \
         "$get_idf" "esp-idf/install.sh" "and in each new shell:" ". esp-idf/export.sh"
 elif [ ! -f "$idf/tools/cmake/version.cmake" ]; then
     say "IDF_PATH=$idf: expected ESP-IDF, but tools/cmake/version.cmake is not there"
@@ -74,11 +101,19 @@ else
     patch=$(value "$c" IDF_VERSION_PATCH)
     # Its tags leave a last 0 out.
     [ "$patch" = 0 ] || idf_have=$idf_have.$patch
-    [ "$idf_have" = "$idf_want" ] ||
+    word="say that $idf_have is what you want: IDF_VERSION=$idf_have"
+    if ! takes "$idf_have"; then
+        say "IDF_PATH=$idf: ESP-IDF $idf_have does not go with MicroPython $mpy_have, whose ports/esp32/README.md names" \
+            "$(echo $goes)" "get one of them, in another folder:" "$get_idf" "esp-idf/install.sh && . esp-idf/export.sh"
+        [ "$get" = "$idf_want" ] || say "and say that it is what you want: IDF_VERSION=$get"
+    elif [ "$idf_have" = "$idf_want" ]; then
+        :
+    elif takes "$idf_want"; then
         say "IDF_PATH=$idf: expected ESP-IDF $idf_want, came $idf_have. Either get the other one, in another folder:" \
-            "$get_idf" "esp-idf/install.sh && . esp-idf/export.sh" \
-            "or say that $idf_have is what you want: IDF_VERSION=$idf_have (ports/esp32/README.md of your MicroPython" \
-            "names the versions it takes)"
+            "$get_idf" "esp-idf/install.sh && . esp-idf/export.sh" "or $word"
+    else
+        say "IDF_PATH=$idf: ESP-IDF $idf_want does not go with MicroPython $mpy_have, but $idf_have does:" "$word"
+    fi
     command -v idf.py >/dev/null || say "idf.py is not in PATH: in each new shell" ". $idf/export.sh"
 fi
 [ -z "$bad" ]

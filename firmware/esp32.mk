@@ -4,7 +4,7 @@
 #   TLS_IN=         TLS input buffer in bytes    FW_VERSION=     the version in the application descriptor
 #   PARTITIONS=     another partition table      FROZEN_MANIFEST=  another manifest, which includes the board's
 #   USER_C_MODULES= as upstream's
-# MPY_VERSION= and IDF_VERSION= on the make line allow other versions than versions.mk pins.
+# MPY_VERSION= and IDF_VERSION= on the make line take other versions than versions.mk pins, of those that go together.
 BOARD      ?= ESP32_GENERIC_OTA
 TLS_IN     ?= 4096
 FW_VERSION ?= 0.0.0
@@ -22,7 +22,7 @@ IDF_PY = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL idf.py -C "$(abspath $(MPY_GIVE
 
 check-esp32:
 	@firmware/check-esp32.sh "$(BOARD)" "$(BOARD_VARIANT)" "$(TLS_IN)" "$(FW_VERSION)" "$(PARTITIONS)" \
-		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
+		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_OLDEST)" "$(MPY_NEWEST)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
 	@firmware/check-build.sh "$(FW_BUILD)" "$(abspath $(MPY_GIVEN))" "$(MPY_VERSION)" "$(abspath $(IDF_PATH))" "$(IDF_VERSION)"
 
 # What decides whether frozen code is made anew upstream is the age of the modules alone: another FROZEN_MANIFEST=, or other slices

@@ -15,9 +15,9 @@ MPY_READY := $(MPY_DIR)/py/mpconfig.h
 MPY_CROSS := $(abspath $(BUILD))/mpy-cross/mpy-cross
 
 $(abspath $(BUILD))/src/micropython/py/mpconfig.h: firmware/versions.mk firmware/fetch-sources.sh | $(BUILD)/.apt
-	@echo "fetching MicroPython $(MPY_VERSION) and mbedTLS $(MBEDTLS_SERIES)"
+	@echo "fetching MicroPython $(HOST_MPY) and mbedTLS $(MBEDTLS_SERIES)"
 	@mkdir -p $(BUILD)/src
-	@firmware/fetch-sources.sh $(BUILD)/src/micropython $(MPY_VERSION) $(MPY_TAG) $(MPY_GIT) \
+	@firmware/fetch-sources.sh $(BUILD)/src/micropython $(HOST_MPY) v$(HOST_MPY) $(MPY_GIT) \
 		$(MBEDTLS_SERIES) $(DEBIAN_SUITE) >$(BUILD)/src/fetch.log 2>&1 || { cat $(BUILD)/src/fetch.log; exit 1; }
 	@touch $@
 

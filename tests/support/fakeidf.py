@@ -5,6 +5,7 @@ does: a name's last line counts, and an sdkconfig that is there is kept.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -36,14 +37,41 @@ idfstub.main({log!r}, {drop!r}, {size})
 """
 
 
-class Idf:
-    """A folder that looks like an ESP-IDF of a version, and one that looks like a checkout with submodules."""
+def mpy_version(checkout: Path = MPY) -> str:
+    """The version of a checkout, as make calls it."""
+    text = (checkout / "py" / "mpconfig.h").read_text()
+    found = dict(re.findall(r"#define MICROPY_VERSION_(\w+) +\(?(\d+)", text))
+    suffix = "-preview" if found["PRERELEASE"] == "1" else ""
+    return f"{found['MAJOR']}.{found['MINOR']}.{found['MICRO']}{suffix}"
 
-    def __init__(self, folder: Path, version=(5, 4, 0), drop=(), size=1000):
+
+def idf_versions(checkout: Path = MPY) -> list[tuple[int, ...]]:
+    """The ESP-IDF versions that a checkout's README.md says it takes, the newest last."""
+    readme = (checkout / "ports" / "esp32" / "README.md").read_text()
+    paragraph = readme.partition("ESP-IDF changes quickly")[2].partition("\n\n")[0]
+    named = re.findall(r"v(\d+)\.(\d+)(?:\.(\d+))?", paragraph)
+    return sorted(tuple(int(n or 0) for n in version) for version in named)
+
+
+def idf_name(version: tuple[int, ...]) -> str:
+    """As ESP-IDF's tags are called."""
+    return "v" + ".".join(map(str, version[: 3 if version[2] else 2]))
+
+
+class Idf:
+    """A folder that looks like an ESP-IDF of a version, and one that looks like a checkout with submodules.
+
+    make is told that these are the versions that are wanted; of ESP-IDF it is the newest one that goes with MicroPython.
+    """
+
+    def __init__(self, folder: Path, version: tuple[int, ...] = (), drop=(), size=1000):
+        self.version = version or idf_versions()[-1]
+        self.name = idf_name(self.version)
+        self.words = [f"MPY_VERSION={mpy_version()}", f"IDF_VERSION={self.name}"]
         self.path = folder / "esp-idf"
         cmake = self.path / "tools" / "cmake"
         cmake.mkdir(parents=True)
-        (cmake / "version.cmake").write_text(VERSION_CMAKE.format(*version))
+        (cmake / "version.cmake").write_text(VERSION_CMAKE.format(*self.version))
         (cmake / "project.cmake").write_text(PROJECT_CMAKE)
         self.log = folder / "idf.log"
         idf_py = self.path / "tools" / "idf.py"
@@ -60,6 +88,23 @@ class Idf:
             (self.mpy / "lib" / name / "README.md").touch()
         self.build = folder / "build"
 
+    def pretend(self, version: str, takes: str):
+        """Make the checkout look like another version, whose README.md says these words of ESP-IDF."""
+        numbers = dict(zip(("MAJOR", "MINOR", "MICRO"), re.findall(r"\d+", version), strict=True))
+        numbers["PRERELEASE"] = "1" if version.endswith("-preview") else "0"
+        for name in ("py", "ports"):
+            (self.mpy / name).unlink()
+        (self.mpy / "py").mkdir()
+        lines = [f"#define MICROPY_VERSION_{name} {n}\n" for name, n in numbers.items()]
+        (self.mpy / "py" / "mpconfig.h").write_text("".join(lines))
+        port = self.mpy / "ports" / "esp32"
+        port.mkdir(parents=True)
+        for path in PORT.iterdir():
+            (port / path.name).symlink_to(path)
+        (port / "README.md").unlink()
+        text = f"The ESP-IDF changes quickly and so on. {takes}.\n\nGet v9.9.9 of it.\n"
+        (port / "README.md").write_text(text)
+
     def env(self):
         path = f"{self.path / 'tools'}:{os.environ['PATH']}"
         # Not the words of a `make test`.
@@ -70,7 +115,7 @@ class Idf:
         """Run make in the project; None takes a variable out of its environment."""
         merged = self.env() | env
         return subprocess.run(
-            ["make", f"BUILD={self.build}", *shlex.split(words)],
+            ["make", f"BUILD={self.build}", *self.words, *shlex.split(words)],
             cwd=ROOT,
             env={k: v for k, v in merged.items() if v is not None},
             check=False,

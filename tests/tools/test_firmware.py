@@ -411,8 +411,8 @@ def test_a_build_folder_has_one_micropython_and_one_idf(tmp_path):
         done = it.make(f"{target} MPY_DIR={mpy}")
         assert done.returncode
         assert f"{folder} was made with other sources:" in done.stderr
-        assert f"in {idf.mpy}, ESP-IDF v5.4 in {idf.path}\n" in done.stderr
-        assert f"in {mpy}, ESP-IDF v5.4 in {it.path}\n" in done.stderr
+        assert f"in {idf.mpy}, ESP-IDF {idf.name} in {idf.path}\n" in done.stderr
+        assert f"in {mpy}, ESP-IDF {it.name} in {it.path}\n" in done.stderr
         assert f"rm -r {folder}" in done.stderr
     # One from before there was a note.
     (folder / "https_ota" / "made-with").unlink()
@@ -442,7 +442,9 @@ def test_settings_that_esp_idf_drops_are_noticed(tmp_path):
 
 
 def test_without_idf_and_micropython(tmp_path):
-    done = Idf(tmp_path).make("firmware", IDF_PATH=None)
+    it = Idf(tmp_path)
+    it.words = []
+    done = it.make("firmware", IDF_PATH=None)
     assert done.returncode
     mpy, idf = pinned("MPY_VERSION"), pinned("IDF_VERSION")
     assert f"MPY_DIR is not set: expected a checkout of MicroPython {mpy}" in done.stderr
@@ -468,35 +470,98 @@ def test_wrong_folders(tmp_path):
 
 def test_submodules_missing(tmp_path):
     idf = Idf(tmp_path)
-    (idf.mpy / "lib" / "tinyusb" / "README.md").unlink()
+    shutil.rmtree(idf.mpy / "lib" / "tinyusb")
+    needed = "GIT_SUBMODULES lib/tinyusb" in (PORT / "esp32_common.cmake").read_text()
+    done = idf.make(f"firmware MPY_DIR={idf.mpy}")
+    assert ("the submodule lib/tinyusb is empty" in done.stderr) == needed
+    (idf.mpy / "lib" / "micropython-lib" / "README.md").unlink()
     done = idf.make(f"firmware MPY_DIR={idf.mpy}")
     assert done.returncode
-    assert "the submodule lib/tinyusb is empty" in done.stderr
-    assert f"git -C {idf.mpy} submodule update --init" in done.stderr
+    assert "the submodule lib/micropython-lib is empty" in done.stderr
+    assert f"git -C {idf.mpy} submodule update --init lib/berkeley-db-1.xx" in done.stderr
 
 
-def test_other_versions_need_the_users_word(tmp_path):
-    idf = Idf(tmp_path, version=(5, 5, 2))
-    (idf.mpy / "py").unlink()
-    (idf.mpy / "py").mkdir()
-    (idf.mpy / "py" / "mpconfig.h").write_text(
-        "#define MICROPY_VERSION_MAJOR 1\n#define MICROPY_VERSION_MINOR 29\n"
-        "#define MICROPY_VERSION_MICRO 0\n#define MICROPY_VERSION_PRERELEASE 1\n"
-    )
-    done = idf.make(f"firmware MPY_DIR={idf.mpy}")
+# As the README.md of each release puts it.
+TAKES = {
+    "1.23.0": "Currently MicroPython supports v5.0.4, v5.0.5, v5.1.2, v5.2.0",
+    "1.25.0": "Currently MicroPython supports v5.2, v5.2.2, v5.3 and v5.4",
+    "1.28.0": "Of ESP-IDF\nv5.5.1 is recommended. MicroPython\nalso supports v5.3, v5.4, v5.4.1 and v5.4.2",
+    "1.29.0-preview": "Of ESP-IDF\nv5.5.2 is recommended. MicroPython\nalso supports v5.3, v5.4.2, v5.5.1 and v5.5.4",
+}
+
+
+@pytest.mark.parametrize(
+    ("mpy", "idf"),
+    [("1.23.0", (5, 2, 0)), ("1.25.0", (5, 4, 0)), ("1.29.0-preview", (5, 5, 2))],
+)
+def test_other_versions_need_the_users_word(tmp_path, mpy, idf):
+    it = Idf(tmp_path, version=idf)
+    it.words = []
+    it.pretend(mpy, TAKES[mpy])
+    done = it.make(f"firmware MPY_DIR={it.mpy}")
     assert done.returncode
-    assert f"expected MicroPython {pinned('MPY_VERSION')}, came 1.29.0-preview" in done.stderr
-    assert f"expected ESP-IDF {pinned('IDF_VERSION')}, came v5.5.2" in done.stderr
+    assert f"expected MicroPython {pinned('MPY_VERSION')}, came {mpy}" in done.stderr
+    assert f"ESP-IDF {pinned('IDF_VERSION')}" in done.stderr
+    assert "nobody" not in done.stderr
     words = re.findall(r"what you want: (\w+=\S+)", done.stderr)
-    assert words == ["MPY_VERSION=1.29.0-preview", "IDF_VERSION=v5.5.2"]
-    done = idf.make(f"firmware MPY_DIR={idf.mpy} {' '.join(words)}")
+    assert words == [f"MPY_VERSION={mpy}", f"IDF_VERSION={it.name}"]
+    done = it.make(f"firmware MPY_DIR={it.mpy} {' '.join(words)}")
     assert done.returncode == 0, done.stderr
 
 
-def test_pinned_versions_are_a_pair_that_upstream_names():
-    readme = (PORT / "README.md").read_text()
-    supported = re.search(r"Currently MicroPython supports (.*?)\.\n", readme, re.DOTALL)[1]
-    assert pinned("IDF_VERSION") in re.findall(r"v[\d.]+\d", supported)
+@pytest.mark.parametrize(
+    ("mpy", "idf", "get", "newest"),
+    [
+        ("1.23.0", (5, 4, 0), "v5.2", "v5.2"),
+        ("1.25.0", (5, 5, 1), "v5.4", "v5.4"),
+        ("1.28.0", (5, 2, 0), "v5.5.1", "v5.5.1"),
+        ("1.28.0", (5, 5, 4), "v5.5.1", "v5.5.1"),
+        ("1.29.0-preview", (6, 0, 0), "v5.5.1", "v5.5.4"),
+    ],
+)
+def test_versions_that_do_not_go_together(tmp_path, mpy, idf, get, newest):
+    it = Idf(tmp_path, version=idf)
+    it.pretend(mpy, TAKES[mpy])
+    for words, wanted in ((), get), ((f"MPY_VERSION={mpy}", f"IDF_VERSION={it.name}"), newest):
+        it.words = list(words)
+        done = it.make(f"firmware MPY_DIR={it.mpy}")
+        assert done.returncode
+        assert f"ESP-IDF {it.name} does not go with MicroPython {mpy}, whose" in done.stderr
+        named = re.search(r"README\.md names\n +(.*)\n", done.stderr)[1].split()
+        assert {get, newest} <= set(named) <= set(re.findall(r"v[.\d]*\d", TAKES[mpy] + "v5.2"))
+        assert f"git clone -b {wanted} " in done.stderr
+        assert not it.log.exists()
+
+
+def test_versions_at_both_ends(tmp_path):
+    it = Idf(tmp_path / "old", version=(5, 0, 4))
+    it.pretend("1.22.2", "Currently MicroPython supports v5.0.4")
+    done = it.make(f"firmware MPY_DIR={it.mpy} MPY_VERSION=1.22.2 IDF_VERSION=v5.0.4")
+    assert done.returncode
+    assert "MicroPython 1.22.2 is too old, this takes 1.23 or later:" in done.stderr
+    it = Idf(tmp_path / "new", version=(6, 0, 0))
+    it.pretend("1.40.0", "Of ESP-IDF\nv6.0 is recommended")
+    done = it.make(f"firmware MPY_DIR={it.mpy} IDF_VERSION=v6.0")
+    assert done.returncode
+    newest = pinned("MPY_NEWEST")
+    assert f"MPY_VERSION=1.40.0 (nobody tried it: {newest} is the newest that was)" in done.stderr
+    assert (
+        it.make(f"firmware MPY_DIR={it.mpy} MPY_VERSION=1.40.0 IDF_VERSION=v6.0").returncode == 0
+    )
+    manual = (ROOT / "firmware" / "README.md").read_text()
+    assert f"MicroPython {pinned('MPY_OLDEST')} to {newest}" in manual
+
+
+def test_pinned_versions_are_a_pair_that_upstream_names(tmp_path):
+    """By the README.md at hand, if it is that version's; else by make, to which it is what the words above say."""
+    mpy, idf = pinned("MPY_VERSION"), pinned("IDF_VERSION")
+    if fakeidf.mpy_version() == mpy:
+        assert idf in [fakeidf.idf_name(version) for version in fakeidf.idf_versions()]
+    it = Idf(tmp_path, version=tuple(map(int, f"{idf[1:]}.0".split(".")[:3])))
+    it.pretend(mpy, TAKES[mpy])
+    it.words = []
+    done = it.make(f"firmware MPY_DIR={it.mpy}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_board(tmp_path):
