@@ -194,6 +194,29 @@ def connection(data, step=None):
     return conn
 
 
+def body(conn, size=33):
+    """What readinto() gives to its end, or until nothing has come, `size` bytes at a time."""
+    buf = bytearray(size)
+    data = b""
+    while True:
+        n = conn.readinto(buf)
+        if not n:
+            return data
+        data += buf[:n]
+
+
+def refused(data, code=None):
+    """The detail of the error that this answer makes, in its head or its body: OTAError.HTTP_PROTOCOL unless another is given."""
+    from https_ota import OTAError
+
+    def read():
+        conn = connection(data)
+        conn.response()
+        body(conn)
+
+    return fails(OTAError.HTTP_PROTOCOL if code is None else code, read)
+
+
 class Known:
     """What is known of a file."""
 

@@ -3,7 +3,7 @@
 
 import sys
 
-from fakenet import Clock, connection, fails, patiently, raises
+from fakenet import Clock, body, connection, fails, patiently, raises, refused
 from https_ota import OTAError
 from https_ota.net import words as explain
 from https_ota.net import odd
@@ -25,25 +25,6 @@ class Dice:
 
     def of(self, *choices):
         return choices[self.below(len(choices))]
-
-
-def body(conn):
-    buf = bytearray(33)
-    data = b""
-    while True:
-        n = conn.readinto(buf)
-        if not n:
-            return data
-        data += buf[:n]
-
-
-def refused(data, code=OTAError.HTTP_PROTOCOL):
-    def read():
-        conn = connection(data)
-        conn.response()
-        body(conn)
-
-    return fails(code, read)
 
 
 # -- odd but clear

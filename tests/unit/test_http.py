@@ -2,34 +2,13 @@
 
 from errno import ETIMEDOUT
 
-from fakenet import Net, connection as answer, fails, patiently, raises, use
+from fakenet import Net, body, connection as answer, fails, patiently, raises, refused, use
 from https_ota import OTAError
 from https_ota.net.http import Connection
 from https_ota.net.redirect import join_url
 from https_ota.net.url import parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def body(conn, size=1000):
-    buf = bytearray(size)
-    data = b""
-    while True:
-        n = conn.readinto(buf)
-        if not n:
-            return data
-        data += buf[:n]
-
-
-def refused(data, code=OTAError.HTTP_PROTOCOL):
-    """The detail of the error that this answer makes, in its head or its body."""
-
-    def read():
-        conn = answer(data)
-        conn.response()
-        body(conn)
-
-    return fails(code, read)
 
 
 # -- URLs
@@ -816,8 +795,8 @@ def test_each_address_of_a_name_is_tried():
         def getaddrinfo(self, host, port, family, kind):
             return super().getaddrinfo(host, port, family, kind) * 3
 
-    for refused in (0, 1, 2):
-        net = use(Several(*[OSError(111)] * refused, OK + b"Content-Length: 0\r\n\r\n"))
+    for n in (0, 1, 2):
+        net = use(Several(*[OSError(111)] * n, OK + b"Content-Length: 0\r\n\r\n"))
         conn = connect()
         conn.send(b"GET", 3)
         assert conn.response() == 200 and net.open == 1 and len(net.addresses) == 1
