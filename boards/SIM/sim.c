@@ -27,7 +27,7 @@
 #define WDT_RESET (3)
 #define SOFT_RESET (5)
 
-#define MAX_TIMERS (4)
+#define MAX_TIMERS (8) // the chip's, and four virtual ones
 
 #define SECONDS_1970_TO_2000 (946684800LL)
 
@@ -392,4 +392,4 @@ const mp_obj_module_t sim_module = {
 MP_REGISTER_MODULE(MP_QSTR__sim, sim_module);
 
 // Callback and argument of each timer.
-MP_REGISTER_ROOT_POINTER(mp_obj_t sim_timers[8]);
+MP_REGISTER_ROOT_POINTER(mp_obj_t sim_timers[16]);

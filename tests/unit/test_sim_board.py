@@ -7,6 +7,7 @@ import network
 import simboard
 from esp32 import Partition
 from fakenet import raises
+from versions import VIRTUAL_TIMERS
 
 ERASE = 6
 
@@ -128,8 +129,26 @@ def test_timers():
 
 def test_timers_are_those_of_the_chip():
     machine.Timer(0)
-    for number in (2, 4, -1):
+    for number in (2, 4) if VIRTUAL_TIMERS else (2, 4, -1):
         raises(ValueError, machine.Timer, number)
+
+
+def test_virtual_timers():
+    """From 1.29 on a chip has as many as one likes beside its own, each another one."""
+    if not VIRTUAL_TIMERS:
+        raise SystemExit("SKIP: there are none")
+    seen = []
+    fast = machine.Timer(period=20, callback=seen.append)
+    slow = machine.Timer(-1, period=40, callback=seen.append)
+    once = machine.Timer(-1, period=1, mode=machine.Timer.ONE_SHOT, callback=seen.append)
+    time.sleep_ms(200)
+    assert seen.count(fast) > 1 and seen.count(slow) > 1 and seen.count(once) == 1
+    for timer in (fast, slow, once):
+        timer.deinit()
+    time.sleep_ms(1)
+    del seen[:]
+    time.sleep_ms(100)
+    assert not seen
 
 
 def test_a_number_is_one_timer():

@@ -19,10 +19,11 @@ class Chip:
 
     PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 
-    def __init__(self, cause=PWRON_RESET, ms=0, timers=2):
+    def __init__(self, cause=PWRON_RESET, ms=0, timers=2, version=(1, 25, 0, ""), board="ESP32C3"):
         self.cause = cause
         self.ms = ms
         self.timers = timers
+        self.implementation = ("micropython", version, "Board with " + board, 0)
         self.used = []
         self.callback = None
         chip = self
@@ -31,9 +32,15 @@ class Chip:
             PERIODIC = 1
 
             def __init__(self, number):
-                if number >= chip.timers:
-                    raise ValueError("invalid Timer number")
-                chip.used.append(number)
+                if version >= (1, 25):
+                    if number >= chip.timers or (number < 0 and version < (1, 29)):
+                        raise ValueError("invalid Timer number")
+                    chip.used.append(number)
+                elif timers == 2 and not ("C3" in board and version >= (1, 24)):
+                    assert number & 1 == 0, "it aborts (C3), or never calls (C6)"
+                    chip.used.append(number >> 1 & 1)
+                else:
+                    chip.used.append(number & (timers - 1))
 
             def init(self, *, mode, period, callback):
                 assert mode == self.PERIODIC
@@ -44,7 +51,7 @@ class Chip:
                 chip.callback = None
 
         self.Timer = Timer
-        trial.machine = trial.time = self
+        trial.machine = trial.time = trial.sys = self
 
     def reset_cause(self):
         return self.cause
@@ -185,6 +192,26 @@ def test_timer_is_the_last_of_the_chip():
         chip = Chip(timers=timers)
         guard(30)
         assert chip.used == [expected]
+
+
+def test_timer_of_each_version():
+    """What is used is the last that the chip has, or from 1.29 on a virtual one."""
+    on_trial()
+    for version in (
+        (1, 23, 0),
+        (1, 24, 1),
+        (1, 25, 0),
+        (1, 28, 0),
+        (1, 29, 0, "preview"),
+        (1, 30, 0),
+    ):
+        for board, timers in (("ESP32", 4), ("ESP32C3", 2), ("ESP32-C3FH4", 2), ("ESP32C6", 2)):
+            if board == "ESP32C6" and version < (1, 24):
+                continue  # there was none
+            chip = Chip(timers=timers, version=version, board=board)
+            guard(30)
+            assert chip.used == [-1 if version >= (1, 29) else timers - 1], (version, board)
+            assert chip.go_on(60000)
 
 
 def test_timer_of_the_applications_choice():

@@ -1,5 +1,6 @@
 # The machine module of the SIM board: resets, watchdog, timers, pins, clock, eFuse registers.
 import os
+import sys
 import time
 import micropython
 import _sim
@@ -64,23 +65,47 @@ class WDT:
         _sim.watchdog(self._timeout)
 
 
+# As in 1.29 and later.
+_VIRTUAL = sys.implementation.version[:2] >= (1, 29)
+# Those at work; behind the chip's own.
+_virtual = [None] * 4
+_FIRST_VIRTUAL = const(4)
+
+
 # A soft one: the callback runs between two bytecodes. A number stands for one timer, as on the chip.
 class Timer:
     ONE_SHOT = 0
     PERIODIC = 1
 
-    def __init__(self, id, **how):
-        if not 0 <= id < simboot.chip.timers:
-            raise ValueError("invalid Timer number")
+    def __init__(self, id=-1, **how):
+        n = simboot.chip.timers
+        if id >= n or (id < 0 and not _VIRTUAL):
+            raise ValueError(
+                "Timer(%d) doesn't exist, there are only %d hardware timers" % (id, n)
+                if _VIRTUAL
+                else "invalid Timer number"
+            )
         self._id = id
         if how:
             self.init(**how)
 
     def init(self, *, mode=PERIODIC, callback=None, period=-1):
-        _sim.timer(self._id, period if period > 0 else 0x3FFFFFFF, mode, callback, self)
+        self.deinit()
+        if self._id < 0:
+            _virtual[_virtual.index(None)] = self
+        _sim.timer(self._place(), period if period > 0 else 0x3FFFFFFF, mode, callback, self)
 
     def deinit(self):
-        _sim.timer(self._id, 0, 0, None, None)
+        place = self._place()
+        if place is not None:
+            _sim.timer(place, 0, 0, None, None)
+            if self._id < 0:
+                _virtual[place - _FIRST_VIRTUAL] = None
+
+    def _place(self):
+        if self._id >= 0:
+            return self._id
+        return _virtual.index(self) + _FIRST_VIRTUAL if self in _virtual else None
 
 
 # SIM_HOLD=pin:ms is a button to ground, held from power-on for so long; the next start is nobody's press.

@@ -5,6 +5,7 @@
 # bytes more.
 
 import machine
+import sys
 import time
 
 from esp32 import NVS, Partition
@@ -15,8 +16,9 @@ from . import confirm
 
 _TICK_MS = const(500)
 _MOST_STARTS = const(127)
-# The highest that a chip has: the low ones are what applications use, and UART.irq() takes 0.
-_TIMERS = (3, 1, 0)
+# A virtual one is nobody's (1.29 and later; what is before refuses -1). Else the highest that the chip has: the low ones are
+# what applications use, and UART.irq() takes 0.
+_TIMERS = (-1, 3, 1, 0)
 
 
 def guard(seconds, wdt=None, *, starts=None, timer=None):
@@ -27,7 +29,8 @@ def guard(seconds, wdt=None, *, starts=None, timer=None):
     wdt     a machine.WDT with a timeout of 2 s or more, fed from here until confirm(), and then by the application
     starts  once a firmware, on trial or not, has started so many times (at most 127) without a confirm(), go back if
             there is one to go back to. Soft resets (Ctrl-D, mpremote) never count, wakes from deep sleep on trial only
-    timer   number of the machine.Timer to use until confirm(); None: the highest that the chip has
+    timer   number of the machine.Timer to use until confirm(); None: a virtual one (MicroPython 1.29), else the highest
+            that the chip has
 
     The timer catches an exception that ends in the REPL, an endless loop, a server that never answers; what holds up the
     interpreter itself (C code, interrupts off, a callback that never ends) needs the watchdog. A soft reset does not give
@@ -142,7 +145,14 @@ class _Watch:
 
 
 def _timer(number):
-    for n in _TIMERS if number is None else (number,):
+    numbers = (number,)
+    if number is None:
+        numbers = _TIMERS
+        _, version, board = sys.implementation[:3]
+        # A number is a group and an index there; of another index than 0 a C3 dies, and a C6 never calls.
+        if version < (1, 25) and ("C3" if version < (1, 24) else "C6") in board:
+            numbers = (2,)
+    for n in numbers:
         try:
             return machine.Timer(n)
         except ValueError as e:
