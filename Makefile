@@ -11,6 +11,8 @@ APT_PACKAGES := gcc make cmake git xz-utils bzip2 ca-certificates openssl python
 	'qemu-system-riscv|qemu-system-misc' nginx-light \
 	apache2-bin lighttpd lighttpd-mod-openssl tabix pigz zopfli valgrind libc6-dbg
 VENV := .venv
+# Where the tests find what is built: tests/support/built.py.
+export MPY_BUILD
 PY   := $(VENV)/bin/python
 
 help: ## list the targets
@@ -40,13 +42,13 @@ $(SIM_FLASH): | $(VENV)/.ready
 	@$(VENV)/bin/https-ota mkflash $(BUILD)/demo/app-1.0.0.bin -o $@
 
 sim: setup $(SIM_FLASH) ## the REPL of a SIM board (SIM_FLASH=file)
-	SIM_FLASH=$(SIM_FLASH) $(BUILD)/sim/micropython
+	SIM_FLASH=$(SIM_FLASH) $(MPY_BUILD)/sim/micropython
 
 sim-serial: setup $(SIM_FLASH) ## a SIM board behind a serial port, for mpremote and https-ota push (SIM_FLASH=file)
 	@$(PY) tests/support/simserial.py $(SIM_FLASH)
 
 # It runs on one of the three interpreters: no need to wait for the others.
-demo: $(VENV)/.ready $(BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
+demo: $(VENV)/.ready $(MPY_BUILD)/sim-tls4k/micropython ## an update from a real nginx, seen through reset, confirm and rollback
 	@$(PY) tests/demo.py
 
 # Most tests wait for something half of their time: two processes more than there are cores.
@@ -56,6 +58,20 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: setup lint ## everything that CI checks (WORKERS=n processes)
 	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m "not quiet"
 	$(PY) -m pytest -q -m quiet
+
+# What depends on MicroPython's version, by what it took of a whole run.
+VERSION_TESTS := tests/unit tests/sim
+ifeq ($(MPY_GIVEN),)
+ALSO := $(abspath $(BUILD))/src/micropython-$(HOST_ALSO)
+# Debian's sid moves on, and no mirror need be in reach: what can't be had is no fault of what is tested here.
+test-versions: setup ## what depends on MicroPython's version, on another one (MPY_DIR=/its/checkout)
+	@[ -e $(ALSO)/py/mpconfig.h ] || { echo "fetching MicroPython $(HOST_ALSO)"; \
+		$(call fetch,$(ALSO),$(HOST_ALSO),$(ALSO_SUITE)) >$(BUILD)/src/fetch-$(HOST_ALSO).log 2>&1; } || cat $(BUILD)/src/fetch-$(HOST_ALSO).log
+	@if [ -e $(ALSO)/py/mpconfig.h ]; then $(MAKE) $@ MPY_DIR=$(ALSO); else echo "SKIPPED: no tests on MicroPython $(HOST_ALSO)"; fi
+else
+test-versions: setup
+	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m "not quiet" $(VERSION_TESTS)
+endif
 
 PORT ?=
 test-device: setup ## the tests on a board (PORT=/dev/ttyUSB0; WIFI_SSID, WIFI_KEY; without PORT a SIM board)
@@ -71,8 +87,8 @@ lint: $(VENV)/.ready ## ruff, codespell, mypy
 	$(VENV)/bin/mypy
 
 # The objects of sim64, linked once more with the names of functions: what valgrind tells instructions apart by.
-NAMED := $(BUILD)/sim64-names/micropython
-$(NAMED): $(BUILD)/sim64/micropython
+NAMED := $(MPY_BUILD)/sim64-names/micropython
+$(NAMED): $(MPY_BUILD)/sim64/micropython
 	@mkdir -p $(dir $@)
 	@$(MAKE) -s -W firmware/firmware.mk $< STRIP= PROG=../sim64-names/micropython
 	@touch $@
@@ -104,6 +120,6 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 	@SECONDS=$(SECONDS) PYTHONPATH=tests/support $(PY) tests/updates/test_model.py
 
 clean: ## remove what was built (the sources stay)
-	rm -rf $(BUILD)/sim $(BUILD)/sim-tls4k $(BUILD)/sim64 $(BUILD)/sim64-names $(BUILD)/rv32 $(BUILD)/demo $(BUILD)/firmware $(BUILD)/mip
+	rm -rf $(addprefix $(BUILD)/,sim sim-tls4k sim64 sim64-names rv32 mpy-cross made-with mpy-* demo firmware mip)
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-versions test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device

@@ -10,5 +10,8 @@ MPY_NEWEST      := 1.29
 # What the host interpreters are built of. A Debian suite whose source packages carry it and mbedTLS; of that any release of this
 # series will do. The chip's own comes with ESP-IDF.
 HOST_MPY        := 1.25.0
-MBEDTLS_SERIES  := 3.6
 DEBIAN_SUITE    := trixie
+MBEDTLS_SERIES  := 3.6
+# Another one that tests run on, and its suite: make test-versions.
+HOST_ALSO       := 1.26.1
+ALSO_SUITE      := sid

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import encfiles  # noqa: E402  they are found only now
+import built  # noqa: E402  they are found only now
+import encfiles  # noqa: E402
 import images  # noqa: E402
 import keyfiles  # noqa: E402
 import report  # noqa: E402
@@ -25,8 +26,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key  # 
 
 from https_ota_tools import keys as key_files  # noqa: E402
 from https_ota_tools import sbv2  # noqa: E402
-
-MPY = ROOT / "build" / "sim" / "micropython"
 
 # Each takes n, how often it is done.
 VERIFY = """
@@ -85,7 +84,7 @@ def instructions(board: Board, code: str) -> int:
         done = subprocess.run(
             [
                 *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-                *(MPY, "-c", f"{code}\nrun({n})"),
+                *(built.interpreter("sim"), "-c", f"{code}\nrun({n})"),
             ],
             env={"SIM_FLASH": str(board.flash)},
             cwd=board.flash.parent,
@@ -103,7 +102,7 @@ def smallest_heap(board: Board, code: str) -> int:
     while low < high:
         middle = (low + high) // 2
         done = subprocess.run(
-            [MPY, "-X", f"heapsize={middle}k", "-c", code],
+            [built.interpreter("sim"), "-X", f"heapsize={middle}k", "-c", code],
             env={"SIM_FLASH": str(board.flash)},
             cwd=board.flash.parent,
             capture_output=True,

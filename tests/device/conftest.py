@@ -11,10 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import built
 import images
 import pytest
 import simflash
-from board import ROOT, Board
+from board import Board
+from built import ROOT
 from simserial import SerialBoard
 
 from https_ota_tools import authority, image, link, package, push, serve, status
@@ -179,7 +181,7 @@ def device(port):
         if found.running.state == "PENDING_VERIFY":
             pytest.skip("the running firmware is on trial: confirm it first, or reset the board")
         if not found.package or found.package[1].startswith("/"):
-            compiler = ROOT / "build" / "mpy-cross" / "mpy-cross"
+            compiler = built.MPY_CROSS
             made = package.prepare(found.mpy, compiler if compiler.exists() else None)
             package.install(device.board, made, found.path)
             device.board.soft_reset()

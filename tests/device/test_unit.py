@@ -1,7 +1,7 @@
 """The unit tests that touch neither flash nor otadata, run by the board itself."""
 
 import pytest
-from board import ROOT
+from built import ROOT
 
 UNIT = ROOT / "tests" / "unit"
 

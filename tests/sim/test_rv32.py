@@ -6,8 +6,9 @@ import images
 import pytest
 import rv32
 import simflash
+from built import ROOT
 
-UNIT = rv32.ROOT / "tests" / "unit"
+UNIT = ROOT / "tests" / "unit"
 OTADATA, OTA_0, OTA_1 = 0xD000, 0x10000, 0x190000
 
 # All of tests/unit runs here but what begins with one of these. The times are QEMU's.
@@ -237,7 +238,7 @@ def test_viper_code_compiled_on_the_board(machine, unit_folder):
         machine.insert_rom(unit_folder)
         + "import https_ota.hot, runner, test_hot\n"
         + "print(https_ota.hot.__file__)\nprint(runner.run(test_hot)[1:])",
-        mount=rv32.ROOT / "lib",
+        mount=ROOT / "lib",
     )
     assert printed.startswith("https_ota/hot.py\n"), printed
     assert printed.endswith("\n(0, 0)\n"), printed

@@ -7,9 +7,9 @@ import select
 import subprocess
 import time
 
+import built
 import pytest
 import simflash
-from board import ROOT
 
 
 class Repl:
@@ -19,7 +19,7 @@ class Repl:
         self.host, terminal = pty.openpty()
         environment = {**os.environ, "SIM_FLASH": str(flash), "TERM": "dumb"}
         self.process = subprocess.Popen(
-            [ROOT / "build" / "sim" / "micropython"],
+            [built.interpreter("sim")],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

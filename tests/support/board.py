@@ -6,10 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import built
 import simflash
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 NEW, PENDING_VERIFY, VALID, INVALID, ABORTED = range(5)
 
@@ -36,7 +34,7 @@ class Board:
 
     def __init__(self, flash: Path, build: str = "sim", **env: str) -> None:
         self.flash = flash
-        self.interpreter = ROOT / "build" / build / "micropython"
+        self.interpreter = built.interpreter(build)
         self.env = env
 
     def start(

@@ -16,9 +16,7 @@ import mip_package
 import servers
 import simflash
 from board import Board
-
-ROOT = Path(__file__).resolve().parents[2]
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
+from built import MPY_CROSS, ROOT
 
 MPY_UPDATE = "RAM that a verified update loads from .mpy files until it is over"
 MPY_LEFT = "RAM that a verified update from .mpy files keeps behind its end"

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-MPY = ROOT / "build" / "src" / "micropython"
+import built
+from built import ROOT
+
+MPY = built.SOURCE
 PORT = MPY / "ports" / "esp32"
 BOARDS = sorted(p.parent.name for p in ROOT.glob("boards/*/mpconfigboard.cmake"))
 
@@ -30,7 +32,8 @@ macro(project name)
 endmacro()
 """
 IDF_PY = """#!{python}
-import sys
+import os, sys
+os.environ["MPY_BUILD"] = {folder!r}
 sys.path[:0] = {paths!r}
 import idfstub
 idfstub.main({log!r}, {drop!r}, {size})
@@ -77,6 +80,7 @@ class Idf:
         idf_py = self.path / "tools" / "idf.py"
         paths = [str(p) for p in (Path(__file__).parent, MPY / "tools", ROOT / "tools")]
         given = {"python": sys.executable, "paths": paths, "log": str(self.log)}
+        given["folder"] = str(built.FOLDER)
         idf_py.write_text(IDF_PY.format(drop=drop, size=size, **given))
         idf_py.chmod(0o755)
         self.mpy = folder / "micropython"
@@ -108,7 +112,7 @@ class Idf:
     def env(self):
         path = f"{self.path / 'tools'}:{os.environ['PATH']}"
         # Not the words of a `make test`.
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "MPY_"))}
         return env | {"PATH": path, "IDF_PATH": str(self.path)}
 
     def make(self, words: str, **env) -> subprocess.CompletedProcess:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import built
 from fakeidf import MPY, PORT, ROOT
 
 ARCH = {"esp32": "xtensawin", "esp32s3": "xtensawin", "esp32c3": "rv32imc", "esp32c6": "rv32imc"}
@@ -38,7 +39,7 @@ def freeze(folder: Path, manifest: Path, arch: str, board: str, gen_dir: Path) -
     """Run makemanifest.py with the variables that py/mkrules.cmake gives it."""
     # What the interpreter has in strings anyway; the SIM board's stand for the chip's.
     (folder / "genhdr").mkdir(parents=True)
-    strings = ROOT / "build" / "sim" / "genhdr" / "qstrdefs.preprocessed.h"
+    strings = built.FOLDER / "sim" / "genhdr" / "qstrdefs.preprocessed.h"
     shutil.copy(strings, folder / "genhdr")
     variables = {
         "PORT_DIR": PORT,
@@ -52,7 +53,7 @@ def freeze(folder: Path, manifest: Path, arch: str, board: str, gen_dir: Path) -
     for name, value in variables.items():
         command += ["-v", f"{name}={value}"]
     command += [f"-f-march={arch}", "--mpy-tool-flags=", manifest]
-    env = os.environ | {"MICROPY_MPYCROSS": str(ROOT / "build/mpy-cross/mpy-cross")}
+    env = os.environ | {"MICROPY_MPYCROSS": str(built.MPY_CROSS)}
     done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     text = out.read_text()

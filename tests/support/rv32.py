@@ -10,13 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+from built import MPY_CROSS, RV32_FIRMWARE
 from mpremote.romfs import make_romfs
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
-
-ROOT = Path(__file__).resolve().parents[2]
-FIRMWARE = ROOT / "build" / "rv32" / "firmware.elf"
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
 # Of these, 109 KB are free after the start: about what an ESP32-C3 has for Python with Wi-Fi up.
 C3_HEAP = 128 << 10
@@ -68,7 +65,7 @@ class Machine:
                 # A test run that is killed leaves no machine behind either.
                 *("setpriv", "--pdeathsig", "KILL", "qemu-system-riscv32"),
                 *("-machine", "virt,memory-backend=ram", "-object", memory),
-                *("-bios", "none", "-kernel", FIRMWARE),
+                *("-bios", "none", "-kernel", RV32_FIRMWARE),
                 *("-display", "none", "-monitor", "none", "-serial", "pty"),
                 *self._clock,
             ],

@@ -10,13 +10,13 @@ import images
 import pytest
 import servers
 import simflash
-from board import ROOT, VALID, Board
+from board import VALID, Board
+from built import MPY_CROSS
 from simserial import SerialBoard
 
 from https_ota_tools import cli, link, onboard, otadata, package
 from https_ota_tools import push as push_
 
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 MAIN = "print('app up')\nimport time\nwhile True:\n    time.sleep(1)\n"
 
 

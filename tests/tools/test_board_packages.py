@@ -3,13 +3,13 @@
 import images
 import pytest
 import simflash
-from board import ROOT, VALID, Board, Running
+from board import VALID, Board, Running
+from built import MPY_CROSS
 from servers import wait_for
 from simserial import SerialBoard, running, runs_again
 
 from https_ota_tools import cli, link, package
 
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 MAIN = "print('app up')\nimport time\nwhile True:\n    time.sleep(1)\n"
 
 

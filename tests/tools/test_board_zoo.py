@@ -9,12 +9,11 @@ import images
 import pytest
 import servers
 import simflash
-from board import ROOT, VALID, Board
+from board import VALID, Board
+from built import MPY_CROSS
 from simserial import SerialBoard, runs_again
 
 from https_ota_tools import cli, link, otadata, package
-
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
 UP = "print('app up')\nimport machine, micropython, sys, time\n"
 BROKEN_WIFI = (

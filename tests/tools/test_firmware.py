@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import budgets
+import built
 import fakeidf
 import freezing
 import pytest
@@ -194,7 +195,7 @@ def test_tls_buffer_is_the_same_in_both_places(tmp_path, size):
     # What mpy-cross made of it, read by MicroPython.
     program = "import https_ota_board as b; print(b.__file__, b.TLS_IN_CONTENT_LEN)"
     done = subprocess.run(
-        [ROOT / "build/sim64/micropython", "-c", program],
+        [built.interpreter("sim64"), "-c", program],
         env={"MICROPYPATH": str(frozen.mpy)},
         check=True,
         capture_output=True,

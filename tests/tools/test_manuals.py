@@ -5,14 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
+import built
 import images
 import pytest
+from built import ROOT
 
 from https_ota_tools import cli
 
-ROOT = Path(__file__).resolve().parents[2]
 MANUALS = sorted(
     p
     for p in ROOT.rglob("*.md")
@@ -109,7 +109,7 @@ def checkout(tmp_path, serial):
     (folder / "build").mkdir(parents=True)
     for name in ("lib", "firmware", "tools", "package.json", "Makefile"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "build" / "sim").symlink_to(ROOT / "build" / "sim")
+    (folder / "build" / "sim").symlink_to(built.FOLDER / "sim")
     names = ("micropython.bin", "build/micropython.bin", "APP.bin", "app.bin", "ca.pem")
     for name in (*names, "lamp-1.3.0.bin"):
         (folder / name).write_bytes(images.app_image(version="1.4.0", seed=4))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mip_package
 import pytest
+from built import MPY_CROSS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "https_ota"
 MANUAL = (ROOT / "lib" / "README.md").read_text()
 # Whose keyword arguments are the options, in the order in which help() tells them.
@@ -113,9 +113,8 @@ def test_one_version_everywhere():
 def test_compiles_for(arch, tmp_path):
     for name in MODULES:
         out = tmp_path / Path(name).with_suffix(".mpy").name
-        mpy_cross = ROOT / "build" / "mpy-cross" / "mpy-cross"
         done = subprocess.run(
-            [mpy_cross, f"-march={arch}", "-o", out, LIB / name],
+            [MPY_CROSS, f"-march={arch}", "-o", out, LIB / name],
             check=True,
             capture_output=True,
             text=True,

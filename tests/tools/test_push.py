@@ -12,14 +12,13 @@ import images
 import pytest
 import servers
 import simflash
-from board import PENDING_VERIFY, ROOT, VALID, Board, Running
+from board import PENDING_VERIFY, VALID, Board, Running
+from built import MPY_CROSS
 from simserial import SerialBoard, running
 
 from https_ota_tools import cli, delta, link, package, packed, partition, sbv2
 from https_ota_tools import keys as key_files
 from https_ota_tools import push as pusher
-
-MPY_CROSS = ROOT / "build" / "mpy-cross" / "mpy-cross"
 
 
 @pytest.fixture

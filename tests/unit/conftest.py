@@ -8,9 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import built
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 INTERPRETERS = ("sim", "sim64")
 
 
@@ -55,7 +55,7 @@ class UnitItem(pytest.Item):
         env |= {"SIM_FLASH": str(flash), "TMPDIR": str(work)}
         run = subprocess.run(
             [
-                ROOT / "build" / self.interpreter / "micropython",
+                built.interpreter(self.interpreter),
                 Path(__file__).with_name("runner.py"),
                 f"{self.path.stem}.{self.test_function}",
             ],

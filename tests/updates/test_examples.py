@@ -18,7 +18,8 @@ import images
 import pytest
 import s3
 import servers
-from board import ROOT, VALID
+from board import VALID
+from built import ROOT
 from proxy import Proxy
 from simserial import SerialBoard
 

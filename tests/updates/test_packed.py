@@ -12,7 +12,8 @@ import faults
 import images
 import pytest
 import servers
-from board import ROOT, Board, make_board
+from board import Board, make_board
+from built import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from cutting import CUT, cut_everywhere
 from faults import FaultServer

@@ -11,7 +11,7 @@ import mip_package
 import pytest
 import servers
 import zoo
-from board import ROOT
+from built import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from forms import espressifs
 from partitions import DATA, board_with_data, content

@@ -7,7 +7,8 @@ import encfiles
 import images
 import pytest
 import simflash
-from board import ROOT, VALID, Board
+from board import VALID, Board
+from built import ROOT
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from https_ota_tools import cli, delta, packed, sbv2

@@ -3,7 +3,7 @@
 import re
 
 import images
-from board import ROOT
+from built import ROOT
 
 APP = images.app_image(size=300_000, version="2.0.0", seed=6)
 OWN = re.search(
