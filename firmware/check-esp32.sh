@@ -1,10 +1,10 @@
 #!/bin/sh
 # Say what is missing or of another version before ESP-IDF starts, all of it at once.
-# usage: check-esp32.sh BOARD VARIANT TLS_IN FW_VERSION PARTITIONS
+# usage: check-esp32.sh BOARD BOARD_DIR VARIANT TLS_IN FW_VERSION PARTITIONS FROZEN_MANIFEST
 #        MPY_DIR MPY_VERSION MPY_OLDEST MPY_NEWEST MPY_GIT IDF_VERSION IDF_GIT
 set -eu
-board=$1 variant=$2 tls_in=$3 version=$4 partitions=$5
-shift 5
+board=$1 home=$2 variant=$3 tls_in=$4 version=$5 partitions=$6 frozen=$7
+shift 7
 mpy=$1 mpy_want=$2 mpy_oldest=$3 mpy_newest=$4 mpy_git=$5 idf_want=$6 idf_git=$7
 idf=${IDF_PATH:-}
 bad=
@@ -23,12 +23,27 @@ value() {
     sed -n "s/^[# a-z(]*[ (]$2[ (]*\([0-9]*\).*/\1/p" "$1" | head -n 1
 }
 
-if [ ! -f "boards/$board/mpconfigboard.cmake" ]; then
-    say "BOARD=$board: there is no such board; expected one of:" \
-        "$(cd boards && echo */mpconfigboard.cmake | sed 's,/mpconfigboard.cmake,,g')"
-elif [ -n "$variant" ] && [ ! -f "boards/$board/mpconfigvariant_$variant.cmake" ]; then
+# names FILE...: what * stands for in FOLDER/*/mpconfigboard.cmake and FOLDER/mpconfigvariant_*.cmake.
+names() {
+    for file; do
+        [ ! -f "$file" ] || echo "$file"
+    done | sed 's,/mpconfigboard.cmake$,,; s,.*/,,; s,^mpconfigvariant_\(.*\).cmake$,\1,' | tr '\n' ' ' | sed 's/ $//'
+}
+
+if [ ! -f "$home/mpconfigboard.cmake" ]; then
+    # Without a checkout there is no telling; that it is missing is said below.
+    [ -z "$mpy" ] ||
+        say "BOARD=$board: $home/mpconfigboard.cmake is not there; expected a board's folder, BOARD_DIR=path, or one of:" \
+            "$(names boards/*/mpconfigboard.cmake "$mpy"/ports/esp32/boards/*/mpconfigboard.cmake)"
+elif [ -n "$variant" ] && [ ! -f "$home/mpconfigvariant_$variant.cmake" ]; then
     say "BOARD_VARIANT=$variant: $board has no such variant; leave it away, or expected one of:" \
-        "$(cd "boards/$board" && echo mpconfigvariant_*.cmake | sed 's/mpconfigvariant_\([^ ]*\).cmake/\1/g')"
+        "$(names "$home"/mpconfigvariant_*.cmake)"
+fi
+if [ -n "$frozen" ] && [ ! -f "$frozen" ]; then
+    say "FROZEN_MANIFEST=$frozen: there is no such file"
+elif [ -n "$frozen" ] && grep -qF '$(BOARD_DIR)/manifest.py' "$frozen" && [ ! -f "$home/manifest.py" ]; then
+    say "FROZEN_MANIFEST=$frozen: it includes \$(BOARD_DIR)/manifest.py, but $board has no manifest of its own. Write" \
+        'include("$(PORT_DIR)/boards/manifest.py")' "which is upstream's for all boards; this package is added to it"
 fi
 case $tls_in in
 '' | *[!0-9]* | 0* | ??????*) ok=0 ;;

@@ -34,13 +34,27 @@ def main() -> None:
             why = (
                 f"it was to be frozen: rm -r {build}, and build again"
                 if name in names
-                else 'the manifest does not name it; begin FROZEN_MANIFEST= with include("$(BOARD_DIR)/manifest.py")'
+                else "the manifest does not name it"
             )
             sys.exit(f"{firmware}: {name} is not in it ({why})")
+    sdkconfig = (build / "sdkconfig").read_text()
     table = partition.decode((build / "partition_table" / "partition-table.bin").read_bytes())
     slot = min(partition.ota_slots(table), key=lambda part: part.size)
     share = len(data) / slot.size
     print(f"{len(data):,} bytes, {share:.1%} of {slot.name}, {slot.size - len(data):,} are left")
+    if named := re.search(
+        '^CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="(.*)"$', sdkconfig, re.MULTILINE
+    ):
+        print(f"partition table: {named[1]}")
+    if not {"vfs", "ffat"} & {part.name for part in table}:
+        end = max(part.end for part in table)
+        print(
+            f"files: all that is left of the flash behind {end:#x}, by MicroPython at its first start"
+        )
+        if "CONFIG_ESPTOOLPY_FLASHSIZE_4MB=y" in sdkconfig:
+            print(
+                "all your boards have more than 4 MB of flash? FLASH=8 (or 16, 32) makes larger slots"
+            )
     if share > MUCH:
         print(
             "that is little for the releases to come: leave out slices (lib/README.md), or what your board does not need "

@@ -153,20 +153,14 @@ def mpy(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def frozen() -> dict[str, int]:
-    """Freeze a board's manifest and upstream's; the package is the difference."""
+    """Freeze a board's modules with the package and without; it is the difference."""
     found = {}
     for what, board in BOARDS.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             seen = fakeidf.configure(folder, board)
-            arch = freezing.ARCH[seen["IDF_TARGET"]]
-            gen_dir = Path(seen["MICROPY_MANIFEST_GEN_DIR"])
-            manifests = Path(seen["MICROPY_FROZEN_MANIFEST"]), fakeidf.PORT / "boards/manifest.py"
-            full, bare = (
-                freezing.freeze(folder / str(i), manifest, arch, board, gen_dir).size
-                for i, manifest in enumerate(manifests)
-            )
-        found[what] = full - bare
+            full = freezing.freeze(folder / "full", seen).size
+            found[what] = full - freezing.freeze(folder / "bare", freezing.bare(seen)).size
     return found
 
 

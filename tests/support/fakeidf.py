@@ -18,17 +18,25 @@ MPY = built.SOURCE
 PORT = MPY / "ports" / "esp32"
 BOARDS = sorted(p.parent.name for p in ROOT.glob("boards/*/mpconfigboard.cmake"))
 
-SEEN = ("IDF_TARGET", "PROJECT_VER", "MICROPY_FROZEN_MANIFEST", "MICROPY_MANIFEST_GEN_DIR")
+SEEN = (
+    "IDF_TARGET",
+    "PROJECT_VER",
+    "SDKCONFIG_DEFAULTS",
+    "MICROPY_BOARD_DIR",
+    "MICROPY_FROZEN_MANIFEST",
+    "MICROPY_MANIFEST_FROZEN_MANIFEST",
+    "MICROPY_MANIFEST_GEN_DIR",
+)
 VERSION_CMAKE = "set(IDF_VERSION_MAJOR {})\nset(IDF_VERSION_MINOR {})\nset(IDF_VERSION_PATCH {})\n"
 PROJECT_CMAKE = f"""
 function(idf_build_set_property)
 endfunction()
 macro(project name)
+    _project(${{name}} NONE)
     file(WRITE ${{CMAKE_BINARY_DIR}}/seen "")
     foreach(_name {" ".join(SEEN)})
         file(APPEND ${{CMAKE_BINARY_DIR}}/seen "${{_name}}=${{${{_name}}}}\\n")
     endforeach()
-    _project(${{name}} NONE)
 endmacro()
 """
 IDF_PY = """#!{python}
@@ -128,31 +136,62 @@ class Idf:
         )
 
 
-def configure(folder: Path, board: str, *words: str, port: Path = PORT) -> dict:
-    """Run upstream's CMakeLists.txt for a board; return what ESP-IDF would be handed, and the sdkconfig's values.
+def home(board: str, port: Path = PORT) -> Path:
+    """The folder of a board: ours, or else upstream's."""
+    ours = ROOT / "boards" / board
+    return ours if (ours / "mpconfigboard.cmake").exists() else port / "boards" / board
 
-    Raises CalledProcessError with cmake's words in stderr.
+
+def configure(
+    folder: Path, board: str | Path, *words: str, port: Path = PORT, ours: bool = True
+) -> dict:
+    """Run upstream's CMakeLists.txt for a board, as make does; return what ESP-IDF would be handed, and the sdkconfig's values.
+
+    The board is a name or a folder; without `ours` it is what upstream makes of it. Raises CalledProcessError with cmake's words in stderr.
     """
     idf = folder / "esp-idf"
     if not idf.exists():
         Idf(folder)
-    build = folder / "build"
-    board_dir = ROOT / "boards" / board
+    board_dir = home(board, port) if isinstance(board, str) else board
+    given = {
+        "MICROPY_BOARD": board_dir.name,
+        "MICROPY_BOARD_DIR": board_dir,
+    }
+    if ours:
+        given["CMAKE_PROJECT_INCLUDE_BEFORE"] = ROOT / "firmware" / "https_ota.cmake"
     subprocess.run(
-        ["cmake", "-S", port, "-B", build, f"-DMICROPY_BOARD_DIR={board_dir}", *words],
+        [
+            "cmake",
+            "-S",
+            port,
+            "-B",
+            folder / "build",
+            *(f"-D{k}={v}" for k, v in given.items()),
+            *words,
+        ],
         env=os.environ | {"IDF_PATH": str(idf)},
         check=True,
         capture_output=True,
         text=True,
     )
-    seen = dict(line.split("=", 1) for line in (build / "seen").read_text().splitlines())
-    seen["sdkconfig"] = settings((build / "sdkconfig.combined").read_text())
+    return handed(folder / "build")
+
+
+def handed(build: Path) -> dict:
+    """What CMake would hand to ESP-IDF, out of a build folder."""
+    seen: dict = dict(line.split("=", 1) for line in (build / "seen").read_text().splitlines())
+    defaults = [Path(p).read_text() for p in seen["SDKCONFIG_DEFAULTS"].split(";")]
+    seen["sdkconfig"] = settings("".join(defaults))
     return seen
 
 
 def settings(text: str) -> dict:
-    """The values of a file of CONFIG_NAME=value lines; the last one of a name counts."""
-    lines = [line.strip() for line in text.splitlines()]
-    return dict(
-        line.removeprefix("CONFIG_").split("=", 1) for line in lines if line.startswith("CONFIG_")
-    )
+    """The values of a file of CONFIG_NAME=value lines; the last one of a name counts, and has its place."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.strip().partition("=")
+        if name.startswith("CONFIG_"):
+            name = name.removeprefix("CONFIG_")
+            values.pop(name, None)
+            values[name] = value
+    return values

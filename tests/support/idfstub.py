@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fakeidf
 import freezing
 import manifestfile
 
@@ -30,15 +31,17 @@ def main(log: str, drop: tuple[str, ...], size: int) -> None:
     build = Path(*options["-B"])
     given = [f"-D{d}" for d in options["-D"]]
     subprocess.run(["cmake", "-S", *options["-C"], "-B", build, *given], check=True)
-    names = _freeze(build, dict(d.split("=", 1) for d in options["-D"])["MICROPY_BOARD_DIR"])
+    names = _freeze(build)
     (build / "micropython.bin").write_bytes("\0".join(names).encode() + bytes(size))
     sdkconfig = build / "sdkconfig"
     if not sdkconfig.exists():
-        text = (build / "sdkconfig.combined").read_text()
-        values = dict(re.findall("^(CONFIG_[A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
+        values = fakeidf.handed(build)["sdkconfig"]
         for name in drop:
-            values.pop(name, None)
-        lines = [f"# {n} is not set" if v in ("", "n") else f"{n}={v}" for n, v in values.items()]
+            values.pop(name.removeprefix("CONFIG_"), None)
+        lines = [
+            f"# CONFIG_{n} is not set" if v in ("", "n") else f"CONFIG_{n}={v}"
+            for n, v in values.items()
+        ]
         sdkconfig.write_text("\n".join(lines) + "\n")
     table = re.search(
         '^CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="(.*)"$', sdkconfig.read_text(), re.MULTILINE
@@ -49,16 +52,9 @@ def main(log: str, drop: tuple[str, ...], size: int) -> None:
     binary.write_bytes(partition.encode(partition.read_csv(Path(table[1]).read_text())))
 
 
-def _freeze(build: Path, board_dir: str) -> list[str]:
-    seen = dict(line.split("=", 1) for line in (build / "seen").read_text().splitlines())
-    variables = {
-        "PORT_DIR": str(freezing.PORT),
-        "BOARD_DIR": board_dir,
-        "MPY_DIR": str(freezing.MPY),
-        "MPY_LIB_DIR": str(freezing.library(build / "lib")),
-        "GEN_DIR": seen["MICROPY_MANIFEST_GEN_DIR"],
-    }
-    manifest = manifestfile.ManifestFile(manifestfile.MODE_FREEZE, variables)
+def _freeze(build: Path) -> list[str]:
+    seen = fakeidf.handed(build)
+    manifest = manifestfile.ManifestFile(manifestfile.MODE_FREEZE, freezing.variables(build, seen))
     manifest.execute(seen["MICROPY_FROZEN_MANIFEST"])
     files = manifest.files()
     frozen = build / "frozen_content.c"
