@@ -27,6 +27,7 @@ from https_ota_tools import (
     packed,
     release,
     releasecheck,
+    room,
     sbv2,
     verify,
 )
@@ -394,6 +395,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dir", type=Path, metavar="DIR", help="with --check: where the files are (beside it)"
     )
     parser.add_argument(
+        "--slot-size",
+        type=room.parse,
+        action="append",
+        default=[],
+        metavar="[BOARDS=]BYTES|TABLE",
+        help="what the boards out there have room for, all or those of a chip, board or variant: what does not fit is no release",
+    )
+    parser.add_argument(
         "--published",
         metavar="URL|MANIFEST",
         help="with --check: what boards have seen, which this one must follow",
@@ -437,6 +446,9 @@ def run(args: argparse.Namespace) -> int:
             signed_images=bool(args.sign) and not args.unsigned_images,
         )
         _refuse_going_back(path, data)
+    for c in room.check(release.parse(data).files, args.slot_size):
+        if c.verdict is image.Verdict.INVALID:
+            raise ToolError(f"{c.name}: {c.detail}")
     before = [old] if args.update else []
     if path.exists() and path != args.update:
         with contextlib.suppress(ToolError):  # no manifest, so no board has seen it
@@ -474,8 +486,13 @@ def _run_check(args: argparse.Namespace, now: datetime.datetime) -> int:
         now,
         verify.running_key(args.running),
     )
+    data = files.read(args.check)
+    named: list[release.File] = []
+    with contextlib.suppress(ToolError):  # of one that can't be read the checks tell
+        named = release.parse(data).files
+    if named:
+        checks += room.check(named, args.slot_size)
     if args.published:
-        data = files.read(args.check)
         checks.append(releasecheck.check_published(data, _published(args.published, args.ca)))
     console = output.console()
     output.show_checks(checks, console)

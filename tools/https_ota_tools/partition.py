@@ -53,8 +53,8 @@ SUBTYPES = {
 READONLY = 2
 FLAGS = {"encrypted": 1, "readonly": READONLY}
 
+ENTRY_MAGIC = b"\xaa\x50"
 _ENTRY = struct.Struct("<2sBBII16sI")
-_ENTRY_MAGIC = b"\xaa\x50"
 _DIGEST_START = b"\xeb\xeb" + b"\xff" * 14
 _END = b"\xff" * _ENTRY.size
 
@@ -155,7 +155,7 @@ def check(table: Table, flash_size: int) -> None:
 def encode(table: Table) -> bytes:
     """Return the binary form, 0xC00 bytes. Raises ToolError if there are too many partitions."""
     entries = b"".join(
-        _ENTRY.pack(_ENTRY_MAGIC, p.type, p.subtype, p.offset, p.size, p.name.encode(), p.flags)
+        _ENTRY.pack(ENTRY_MAGIC, p.type, p.subtype, p.offset, p.size, p.name.encode(), p.flags)
         for p in table
     )
     data = entries + _DIGEST_START + hashlib.md5(entries).digest()
@@ -177,7 +177,7 @@ def decode(data: bytes) -> list[Partition]:
             if raw[16:] != hashlib.md5(data[:at]).digest():
                 raise ToolError("the partition table is damaged: its MD5 is wrong")
             continue
-        if len(raw) < _ENTRY.size or raw[:2] != _ENTRY_MAGIC:
+        if len(raw) < _ENTRY.size or raw[:2] != ENTRY_MAGIC:
             raise ToolError(
                 f"not a partition table: expected AA 50 at its offset {at:#x}, came {raw[:2].hex(' ')}"
             )
