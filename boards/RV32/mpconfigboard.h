@@ -1,6 +1,12 @@
 // What the esp32 port switches on and the qemu port leaves off.
 #include "ports/qemu/mpconfigport.h"
 
+// An ESP32-C3 has none of the extensions that upstream's machine code is for since 1.28, nor has this machine all of them.
+#undef MICROPY_EMIT_RV32_ZBA
+#define MICROPY_EMIT_RV32_ZBA (0)
+#undef MICROPY_EMIT_RV32_ZCMP
+#define MICROPY_EMIT_RV32_ZCMP (0)
+
 // What mpremote mount needs.
 #undef MICROPY_PY_SELECT
 #define MICROPY_PY_SELECT (1)

@@ -1,7 +1,7 @@
 # The RV32 board: upstream's VIRT_RV32 (ports/qemu) with what an ESP32-C3 has and it lacks. See README.md.
 include boards/VIRT_RV32/mpconfigboard.mk
 
-# An ESP32-C3 has none of the extensions that upstream's machine code is for since 1.28.
+# As in mpconfigboard.h.
 MPY_CROSS_FLAGS := -march=rv32imc
 
 # GCC 11 and 12 as Debian builds them find their libraries by the names of the ISA before Zicsr was split off.
