@@ -36,6 +36,7 @@ check-esp32:
 	@firmware/check-esp32.sh "$(BOARD)" "$(BOARD_HOME)" "$(BOARD_VARIANT)" "$(TLS_IN)" "$(FW_VERSION)" "$(PARTITIONS)" \
 		"$(FROZEN_MANIFEST)" \
 		"$(MPY_GIVEN)" "$(MPY_VERSION)" "$(MPY_OLDEST)" "$(MPY_NEWEST)" "$(MPY_GIT)" "$(IDF_VERSION)" "$(IDF_GIT)"
+	@$(if $(wildcard $(PARTITIONS)),PYTHONPATH=tools $(PYTHON) firmware/check_firmware.py --table "$(PARTITIONS)")
 	@firmware/check-build.sh "$(FW_BUILD)" "$(abspath $(MPY_GIVEN))" "$(MPY_VERSION)" "$(abspath $(IDF_PATH))" "$(IDF_VERSION)"
 
 # What decides whether frozen code is made anew upstream is the age of the modules alone: another FROZEN_MANIFEST=, or other slices
