@@ -30,6 +30,11 @@ if(NOT HTTPS_OTA_VERSION MATCHES "^[0-9A-Za-z][0-9A-Za-z.+_-]*$" OR _length GREA
 endif()
 set(PROJECT_VER "${HTTPS_OTA_VERSION}")
 
+set(_name "${MICROPY_BOARD}")
+if(MICROPY_BOARD_VARIANT)
+    string(APPEND _name "-${MICROPY_BOARD_VARIANT}")
+endif()
+
 # What the board says; of several lines for one name, and of several sizes, the last counts.
 file(READ "${SDKCONFIG_DEFAULTS}" _board)
 set(_flash "")
@@ -53,11 +58,11 @@ if(NOT "${HTTPS_OTA_FLASH}" STREQUAL "")
         message(FATAL_ERROR "FLASH: expected the MB of flash, 4, 8, 16 or 32, came '${_flash}'")
     endif()
 elseif("${_flash}" STREQUAL "")
-    message(FATAL_ERROR "${MICROPY_BOARD} does not say how much flash it has: expected CONFIG_ESPTOOLPY_FLASHSIZE_4MB=y, or of another "
+    message(FATAL_ERROR "${_name} does not say how much flash it has: expected CONFIG_ESPTOOLPY_FLASHSIZE_4MB=y, or of another "
         "size, in its sdkconfig, or FLASH=4 on the make line")
 endif()
 if(_flash LESS 4)
-    message(FATAL_ERROR "${MICROPY_BOARD} has ${_flash} MB of flash: expected 4 or more, as two slots of less than 2 MB do not hold MicroPython "
+    message(FATAL_ERROR "${_name} has ${_flash} MB of flash: expected 4 or more, as two slots of less than 2 MB do not hold MicroPython "
         "with its network. If yours has more, say so: FLASH=4")
 endif()
 
@@ -111,8 +116,8 @@ endif()
 file(READ "${CMAKE_CURRENT_LIST_DIR}/sdkconfig.https_ota" _more)
 file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/sdkconfig.window" _lines REGEX "^CONFIG_")
 foreach(_line ${_lines})
-    string(REGEX REPLACE "=.*" "=" _name "${_line}")
-    if(NOT "\n${_board}" MATCHES "\n${_name}")
+    string(REGEX REPLACE "=.*" "=" _option "${_line}")
+    if(NOT "\n${_board}" MATCHES "\n${_option}")
         string(APPEND _more "${_line}\n")
     endif()
 endforeach()

@@ -59,7 +59,7 @@ def test_upstreams_board(tmp_path, board, variant):
     if flash < 4 << 20:
         with pytest.raises(subprocess.CalledProcessError) as e:
             configure(tmp_path, board, *words)
-        said = f"{board} has {flash >> 20} MB of flash: expected 4 or more"
+        said = f"{board}{variant and '-'}{variant} has {flash >> 20} MB of flash: expected 4 or more"
         assert said in " ".join(e.value.stderr.split())
         return
     seen = configure(tmp_path, board, *words)
