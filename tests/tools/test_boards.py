@@ -59,7 +59,9 @@ def test_upstreams_board(tmp_path, board, variant):
     if flash < 4 << 20:
         with pytest.raises(subprocess.CalledProcessError) as e:
             configure(tmp_path, board, *words)
-        said = f"{board}{variant and '-'}{variant} has {flash >> 20} MB of flash: expected 4 or more"
+        said = (
+            f"{board}{variant and '-'}{variant} has {flash >> 20} MB of flash: expected 4 or more"
+        )
         assert said in " ".join(e.value.stderr.split())
         return
     seen = configure(tmp_path, board, *words)
@@ -248,6 +250,11 @@ def test_table_of_ones_own(tmp_path, own):
         ("2MB=y", "", "LAMP has 2 MB of flash: expected 4 or more"),
         ("8MB=y", "2", "LAMP has 2 MB of flash: expected 4 or more"),
         ("8MB=y", "8MB", "FLASH: expected the MB of flash, 4, 8, 16 or 32, came '8MB'"),
+        (
+            "8MB=y\nCONFIG_PARTITION_TABLE_OFFSET=0x10000",
+            "",
+            "LAMP has its partition table elsewhere",
+        ),
         ("64MB=y", "", "no partition table here for 64 MB of flash: give one of your own"),
         ("8MB=y", "6", "no partition table here for 6 MB of flash: give one of your own"),
         (
