@@ -20,6 +20,7 @@ class Running(NamedTuple):
     state: int | None
 
 
+TRACEBACK = "Traceback (most recent call last):\n"
 ONE_AT_A_TIME = """
 from https_ota.net.ranges import Ranges
 Ranges.reach = lambda ranges, position: 0
@@ -49,7 +50,7 @@ class Board:
         """Run code and return the finished process; `env` adds to the environment of this run, `under` is what runs it."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIM_", "MICROPY"))}
         clean |= {"SIM_FLASH": str(self.flash), **self.env, **env}
-        return subprocess.run(
+        done = subprocess.run(
             [*under, self.interpreter, "-c", code],
             env=clean,
             cwd=self.flash.parent,
@@ -58,6 +59,11 @@ class Board:
             timeout=timeout_s,
             check=False,
         )
+        if capture and done.returncode == 1 and TRACEBACK not in done.stderr:
+            # MicroPython 1.27 and later print it where the program prints.
+            done.stdout, found, rest = done.stdout.partition(TRACEBACK)
+            done.stderr += found + rest
+        return done
 
     def run(self, code: str, **env: str) -> str:
         """Run code that must end well; return what it printed."""
@@ -79,7 +85,7 @@ class Board:
         done = self.start(code, **env)
         if done.returncode != 1:
             raise AssertionError(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
-        return message(done.stderr or done.stdout)  # since 1.28 on stdout
+        return message(done.stderr)
 
     def update(self, url: str, **options: object) -> str:
         """Install from a URL, with the CA in ca.pem beside the flash file unless cadata is given."""

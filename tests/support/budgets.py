@@ -8,6 +8,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import built
 import certs
 import fakeidf
 import freezing
@@ -35,6 +36,8 @@ VARIES = {MPY_UPDATE: 600, MPY_LEFT: 600}
 
 TABLE = ROOT / "tests" / "bench" / "budgets.json"
 BUDGETS: dict[str, int] = json.loads(TABLE.read_text())
+# They are what the pinned MicroPython needs; others make a little more of the same code (1.29: 0.3 %).
+ROOM = 1 if built.IS_PINNED else 1.01
 
 UPDATE = """
 import gc, esp32, machine, tls, socket
@@ -95,6 +98,11 @@ print(kept() - start)
 """
 # One board for each architecture; what is frozen is the same on the others.
 BOARDS = {FROZEN_XTENSA: "ESP32_GENERIC_OTA", FROZEN_RISCV: "ESP32_GENERIC_C3_OTA"}
+
+
+def allowed(what: str) -> float:
+    """What it may take with the MicroPython of this run."""
+    return BUDGETS[what] * ROOM
 
 
 def ram() -> dict[str, int]:
@@ -171,6 +179,7 @@ def figures() -> dict[str, int]:
 
 def main() -> None:
     """Lower what can be lowered; a budget is given to what has none."""
+    assert built.IS_PINNED, f"budgets are those of MicroPython {built.PINNED}"
     found = figures()
     for what, figure in found.items():
         needed = -(-(figure + VARIES.get(what, 0)) // 100) * 100

@@ -16,8 +16,8 @@ from https_ota_tools import partition
 MODULES = {str(path.relative_to(ROOT / "lib")) for path in ROOT.glob("lib/https_ota/**/*.py")}
 # Slots must hold upstream's code and what is frozen.
 FROZEN_MAX = {
-    "xtensawin": budgets.BUDGETS[budgets.FROZEN_XTENSA],
-    "rv32imc": budgets.BUDGETS[budgets.FROZEN_RISCV],
+    "xtensawin": budgets.allowed(budgets.FROZEN_XTENSA),
+    "rv32imc": budgets.allowed(budgets.FROZEN_RISCV),
 }
 
 

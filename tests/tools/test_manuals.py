@@ -28,7 +28,7 @@ NOT_HERE = {
     r"make (demo|test|bench|bench-crypto|budgets|zoo|package|soak|sim|sim-serial|sim-builds|rv32-build)\b": (
         "takes long, or waits for somebody: it is looked whether make knows it"
     ),
-    r"pytest": "is a part of the tests: it is looked whether there is such a part",
+    r"pytest|MPY_BUILD=": "is a part of the tests: it is looked whether there is such a part",
     r"pip install \.": "test_packaging.py does",
     r"https-ota (push|serve|status|probe|ca|keygen) .*\b[A-Z]{3,}\b": "has words in place of arguments",
     r"https-ota ca https://your\.server": "test_ca.py has servers",
