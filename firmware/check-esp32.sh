@@ -102,6 +102,14 @@ takes() {
     [ -z "$goes" ] || printf '%s\n' "$goes" | grep -qxF "$1"
 }
 
+# near VERSION: or another release of the same series? That is no pair which anybody tried, but nobody says that it fails.
+near() {
+    for v in $goes; do
+        case $1. in "$(echo "$v" | cut -d . -f 1-2)".*) return 0 ;; esac
+    done
+    return 1
+}
+
 # One that goes with the MicroPython that is there.
 takes "$idf_want" && get=$idf_want || get=$(printf '%s\n' "$goes" | tail -n 1)
 get_idf="git clone -b $get --depth 1 --recursive --shallow-submodules $idf_git"
@@ -117,10 +125,13 @@ else
     # Its tags leave a last 0 out.
     [ "$patch" = 0 ] || idf_have=$idf_have.$patch
     word="say that $idf_have is what you want: IDF_VERSION=$idf_have"
-    if ! takes "$idf_have"; then
+    if [ "$idf_have" = "$idf_want" ] && near "$idf_have"; then
+        :
+    elif ! takes "$idf_have"; then
         say "IDF_PATH=$idf: ESP-IDF $idf_have does not go with MicroPython $mpy_have, whose ports/esp32/README.md names" \
             "$(echo $goes)" "get one of them, in another folder:" "$get_idf" "esp-idf/install.sh && . esp-idf/export.sh"
         [ "$get" = "$idf_want" ] || say "and say that it is what you want: IDF_VERSION=$get"
+        ! near "$idf_have" || say "or, as it is near to one of them, $word"
     elif [ "$idf_have" = "$idf_want" ]; then
         :
     elif takes "$idf_want"; then

@@ -410,7 +410,6 @@ def test_other_versions_need_the_users_word(tmp_path, mpy, idf):
         ("1.23.0", (5, 4, 0), "v5.2", "v5.2"),
         ("1.25.0", (5, 5, 1), "v5.4", "v5.4"),
         ("1.28.0", (5, 2, 0), "v5.5.1", "v5.5.1"),
-        ("1.28.0", (5, 5, 4), "v5.5.1", "v5.5.1"),
         ("1.29.0-preview", (6, 0, 0), "v5.5.1", "v5.5.4"),
     ],
 )
@@ -426,6 +425,19 @@ def test_versions_that_do_not_go_together(tmp_path, mpy, idf, get, newest):
         assert {get, newest} <= set(named) <= set(re.findall(r"v[.\d]*\d", TAKES[mpy] + "v5.2"))
         assert f"git clone -b {wanted} " in done.stderr
         assert not it.log.exists()
+
+
+def test_a_release_of_a_series_that_goes_needs_the_users_word(tmp_path):
+    it = Idf(tmp_path, version=(5, 5, 4))
+    it.pretend("1.28.0", TAKES["1.28.0"])
+    it.words = []
+    done = it.make(f"firmware MPY_DIR={it.mpy}")
+    assert done.returncode
+    assert "ESP-IDF v5.5.4 does not go with MicroPython 1.28.0, whose" in done.stderr
+    words = re.findall(r"near to one of them, .* want: (\w+=\S+)", done.stderr)
+    assert words == ["IDF_VERSION=v5.5.4"]
+    done = it.make(f"firmware MPY_DIR={it.mpy} {words[0]}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_versions_at_both_ends(tmp_path):
