@@ -43,7 +43,7 @@ def command(tmp_path, *options, app=APP):
 # The flash file
 
 
-@pytest.mark.parametrize("size", ["4MB", "8MB"])
+@pytest.mark.parametrize("size", ["4MB", "8MB", "16MB", "32MB"])
 def test_espressif_reads_our_table(tmp_path, size):
     assert command(tmp_path, "--size", size) == 0
     flash = (tmp_path / "flash.bin").read_bytes()
@@ -120,7 +120,10 @@ def test_flash_files_of_the_tests(tmp_path):
     ("options", "words"),
     [
         (["--size", "5MB"], "flash size '5MB': expected one of 2MB, 4MB"),
-        (["--size", "16MB"], "no partition table for 0x1000000 bytes of flash (only 4MB, 8MB)"),
+        (
+            ["--size", "64MB"],
+            "no partition table for 0x4000000 bytes of flash (only 4MB, 8MB, 16MB, 32MB)",
+        ),
         (["--slot", "ota_2"], "no partition 'ota_2' in the table, which has nvs, otadata"),
         (["--slot", "vfs"], "'vfs' is a data partition, expected an app partition"),
         (["--table", "/nowhere.csv"], "cannot read /nowhere.csv: No such file or directory"),

@@ -65,7 +65,7 @@ _SECTOR = 0x1000
 _NVS_MIN = 0x3000
 
 # Named after the flash size they are for, in MiB. They are part of the firmware, which is built with them.
-_DEFAULT_TABLES = {4: "partitions-4MiB-ota.csv", 8: "partitions-8MiB-ota.csv"}
+_DEFAULT_TABLES = {n: f"partitions-{n}MiB-ota.csv" for n in (4, 8, 16, 32)}
 
 
 @dataclass(frozen=True)
