@@ -15,7 +15,9 @@ TRIAL_S = 300
 EVERY_S = 10
 
 
-def wifi():
+def link():
+    if not hasattr(network, "WLAN"):
+        return network.LAN().isconnected()
     wlan = network.WLAN(network.STA_IF)
     return wlan.isconnected() and wlan.status("rssi") > -85
 
@@ -30,7 +32,7 @@ def memory():
     return gc.mem_free() > 20_000
 
 
-TESTS = (wifi, update_server, memory)  # and your sensors, relays ...
+TESTS = (link, update_server, memory)  # and your sensors, relays ...
 
 
 def failure():

@@ -152,11 +152,49 @@ def test_minimal_goes_back_from_what_does_not_start(device, nginx):
         boot.write("    network.WLAN(network.STA_IF).active(False)\n")
     (device.files / "update").touch()
     with device.on() as console:
-        console.wait("not yet: no Wi-Fi")
+        console.wait("not yet: no network")
         console.wait("running 1.0.0")
     assert device.running() == ("1.0.0", "ota_0", VALID)
     told = "import https_ota\nr = https_ota.last_result()\nprint(r.result, r.why, r.version)"
     assert device.board.run(told) == "rolled back guard 2.0.0\n"
+
+
+# A firmware without Wi-Fi, as of a chip that has none: the first LAN() says what there is, the others are that one.
+ETHERNET = """\
+import network
+del network.WLAN
+class LAN:
+    first = ()
+    up = False
+    def __init__(self, **given):
+        if LAN.first == ():
+            LAN.first = given
+            assert given == dict()
+    def active(self, on):
+        LAN.up = on
+    def isconnected(self):
+        return LAN.up
+network.LAN = LAN
+"""
+
+
+def over_ethernet(device, qemu=False):
+    """Take the board's Wi-Fi away, and give it what boot.py is to find in place of it."""
+    boot = device.files / "boot.py"
+    lan = ETHERNET
+    if qemu:
+        lan += "network.PHY_OPENETH = 9\n"
+        lan = lan.replace("dict()", "dict(phy_type=9, phy_addr=1)")
+    boot.write_text(lan + boot.read_text())
+
+
+@pytest.mark.parametrize("qemu", [False, True])
+def test_minimal_over_ethernet(device, nginx, qemu):
+    over_ethernet(device, qemu)
+    device.put("minimal/main.py", URL=nginx.url("app.bin"), EVERY_S=0.02)
+    (device.files / "update").touch()
+    with device.on() as console:
+        console.wait("running 2.0.0")
 
 
 def test_minimal_after_a_power_cut_waits_for_wifi(device, nginx):
@@ -168,7 +206,7 @@ def test_minimal_after_a_power_cut_waits_for_wifi(device, nginx):
         # It starts over again and again, and never ends in the REPL.
         for _ in range(2):
             console.wait("rst:")
-            assert ">>>" not in console.wait("not yet: no Wi-Fi")
+            assert ">>>" not in console.wait("not yet: no network")
         (device.files / "there").touch()
         console.wait("running 1.0.0")
 
@@ -409,7 +447,10 @@ def test_button(device, nginx):
         console.wait(">>> ")
 
 
-def test_self_test(device, nginx, www):
+@pytest.mark.parametrize("network", ["Wi-Fi", "Ethernet"])
+def test_self_test(device, nginx, www, network):
+    if network == "Ethernet":
+        over_ethernet(device)
     (www / "alive.txt").write_text("yes")
     device.put("self_test.py", ALIVE_URL=nginx.url("alive.txt"))
     device.board.update(nginx.url("app.bin"))

@@ -14,13 +14,15 @@ CA_FILE = "ca.pem"  # https-ota ca https://example.com -o ca.pem
 FLAG_FILE = "update"
 EVERY_S = 10
 TRIAL_S = 120
-START_S = 300  # Wi-Fi may come back later than the power
+START_S = 300  # the network may come back later than the power
 
 
 def start():
     # Whatever the device can't do without. What a new firmware gets wrong here is undone by guard().
-    if not network.WLAN(network.STA_IF).isconnected():
-        raise OSError("no Wi-Fi")
+    # A LAN() without arguments is that of boot.py.
+    nic = network.WLAN(network.STA_IF) if hasattr(network, "WLAN") else network.LAN()
+    if not nic.isconnected():
+        raise OSError("no network")
 
 
 def work():
