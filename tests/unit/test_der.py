@@ -1,5 +1,7 @@
 # der.py: 32 bytes in every form, and elements of DER; PEM is looked at in test_trust.py.
 
+import gc
+
 from binascii import hexlify
 
 from fakenet import raises
@@ -46,6 +48,8 @@ def test_a_key_is_not_shown():
 
 def test_elements():
     for n in (0, 1, 127, 128, 255, 256, 65535, 65536):
+        if gc.mem_free() < 8 * n:
+            continue  # more than a chip has in one piece
         size = bytes([n]) if n < 128 else n.to_bytes(4, "big").lstrip(b"\0")
         if n >= 128:
             size = bytes([128 + len(size)]) + size

@@ -32,7 +32,7 @@ class Part:
 def image(*sizes, sha=1, magic=0xE9, count=None):
     data = pack("<BB21xB", magic, len(sizes) if count is None else count, sha)
     for n in sizes:
-        data += pack("<II", 0x3C000020, n) + bytes(min(n, 100000))
+        data += pack("<II", 0x3C000020, n) + bytes(min(n, 20000))
     return data
 
 

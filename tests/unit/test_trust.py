@@ -276,6 +276,8 @@ def test_certificate_that_memory_does_not_suffice_for():
     import esp32
     from https_ota import OTAError
 
+    if not hasattr(esp32, "__file__"):
+        raise SystemExit("SKIP: this chip's own module stays as it is")
     bad = CERT_DER[:-9]
     real = esp32.idf_heap_info
     try:
