@@ -77,6 +77,12 @@ PORT ?=
 test-device: setup ## the tests on a board (PORT=/dev/ttyUSB0; WIFI_SSID, WIFI_KEY; without PORT a SIM board)
 	@DEVICE_PORT="$(PORT)" $(PY) -m pytest -q -rs tests/device --timeout 1200
 
+# The firmware that runs first, and the one that it is updated to, with another TLS input buffer.
+test-chip: check-chip $(VENV)/.ready ## the same on ESP32_C3_QEMU_OTA, built twice and run in an emulated chip (MPY_DIR=, IDF_PATH=, QEMU=)
+	$(MAKE) firmware BOARD=ESP32_C3_QEMU_OTA BUILD=$(BUILD)/chip/1.0.0 FW_VERSION=1.0.0 TLS_IN=4096
+	$(MAKE) firmware BOARD=ESP32_C3_QEMU_OTA BUILD=$(BUILD)/chip/2.0.0 FW_VERSION=2.0.0 TLS_IN=16384
+	@DEVICE_CHIP="$(abspath $(BUILD)/chip)" QEMU="$(QEMU)" $(PY) -m pytest -q -rs tests/device --timeout 1200
+
 test-unit: setup ## the tests that MicroPython runs
 	$(PY) -m pytest -q tests/unit
 
@@ -122,4 +128,4 @@ soak: setup ## cuts, drops and changes in any order, then any calls beside a mod
 clean: ## remove what was built (the sources stay)
 	rm -rf $(addprefix $(BUILD)/,sim sim-tls4k sim64 sim64-names rv32 mpy-cross made-with mpy-* demo firmware mip)
 
-.PHONY: help setup sim-builds rv32-build sim demo test test-versions test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device
+.PHONY: help setup sim-builds rv32-build sim demo test test-versions test-unit lint bench budgets bench-crypto bench-pack zoo package soak clean sim-serial test-device test-chip

@@ -67,4 +67,10 @@ size: check-esp32 ## what takes the room in a board's firmware (BOARD=)
 qemu: firmware ## run ESP32_C3_QEMU_OTA in Espressif's qemu
 	$(IDF_PY) qemu --qemu-extra-args "-icount shift=3" monitor
 
-.PHONY: check-esp32 check-port firmware flash monitor size qemu
+# What `make test-chip` needs: both say all that they miss.
+QEMU ?= qemu-system-riscv32
+check-chip:
+	@$(MAKE) -s check-esp32 BOARD=ESP32_C3_QEMU_OTA BUILD=$(BUILD)/chip/1.0.0; esp32=$$?; \
+		firmware/check-qemu.sh "$(QEMU)" "$(MPY_GIVEN)" && exit $$esp32
+
+.PHONY: check-chip check-esp32 check-port firmware flash monitor size qemu

@@ -1,1 +1,1 @@
-include("../../firmware/manifest.py")
+include("$(PORT_DIR)/boards/manifest.py")

@@ -1,26 +1,39 @@
-"""A real board, or the SIM board, on a serial port: `make test-device PORT=/dev/ttyUSB0`.
+"""A real board, an emulated chip or the SIM board, on a serial port.
 
-DEVICE_PORT names the port; without it the tests start a SIM board. WIFI_SSID and WIFI_KEY tell a real board the way
-into a network that this machine is in as well. The board gets its first firmware back at the end.
+`make test-device PORT=/dev/ttyUSB0`: DEVICE_PORT names the port; without it the tests start a SIM board. WIFI_SSID and WIFI_KEY tell a
+real board the way into a network that this machine is in as well. The board gets its first firmware back at the end.
+`make test-chip`: DEVICE_CHIP is a folder with two firmwares that it has built, and their chip is an emulated one.
 """
 
 import contextlib
 import hashlib
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import built
+import chipfigures
 import images
 import pytest
 import simflash
 from board import Board
 from built import ROOT
-from simserial import SerialBoard
+from emulated import HOST, EmulatedChip
+from simserial import Powered, SerialBoard
 
 from https_ota_tools import authority, image, link, package, push, serve, status
 from https_ota_tools.errors import ToolError
+
+# The folders of the firmwares that make test-chip has built.
+CHIP = os.environ.get("DEVICE_CHIP")
+FIRST, NEXT = (
+    Path(CHIP, version, "firmware", "ESP32_C3_QEMU_OTA") if CHIP else None
+    for version in ("1.0.0", "2.0.0")
+)
 
 # Read from the board once; on a line of 115200 baud that takes minutes.
 CACHE = ROOT / "build" / "device"
@@ -47,27 +60,64 @@ with open("/remote/app.bin", "wb") as f:
         print(i)
 """
 
-# One update, as the board sees it. `stop` bytes received reset the chip, 0 never does.
+# One update, as the board sees it: MicroPython's heap and ESP-IDF's before, in the middle and after. At `stop` bytes {at_stop} is
+# done, never at 0.
 _UPDATE = """\
 import gc, time, machine, https_ota
 stop = {stop}
-gc.collect()
-free = [gc.mem_free(), None]
+def heaps():
+    gc.collect()
+    try:
+        import esp32
+        idf = sum([region[1] for region in esp32.idf_heap_info(esp32.HEAP_DATA)])
+    except (ImportError, AttributeError):
+        idf = None
+    return gc.mem_free(), idf
+free = [heaps(), None]
 def progress(done, total):
     if free[1] is None:
-        gc.collect()
-        free[1] = gc.mem_free()
+        free[1] = heaps()
     if stop and done >= stop:
-        machine.reset()
+        {at_stop}
+late = 0
+async def beside():
+    import asyncio
+    from https_ota import aio
+    async def tick():
+        global late
+        while True:
+            t = time.ticks_ms()
+            await asyncio.sleep_ms(10)
+            late = max(late, time.ticks_diff(time.ticks_ms(), t) - 10)
+    task = asyncio.create_task(tick())
+    try:
+        return await aio.update({source}, progress=progress, {options})
+    finally:
+        task.cancel()
 t = time.ticks_ms()
 error = info = None
 try:
-    info = https_ota.install({source}, progress=progress, {options})
+    if {tasks}:
+        import asyncio
+        info = asyncio.run(beside())
+    else:
+        info = https_ota.install({source}, progress=progress, {options})
 except https_ota.OTAError as e:
     error = e.code
 ms = time.ticks_diff(time.ticks_ms(), t)
-gc.collect()
-_say(repr(dict(error=error, version=info and info.version, ms=ms, free=free, after=gc.mem_free())))
+free.append(heaps())
+_say(repr(dict(error=error, version=info and info.version, ms=ms, free=free, late=late)))
+"""
+
+# What minimal/boot.py of the examples does, with this network's name and key.
+_NETWORK = (ROOT / "lib/examples/minimal/boot.py").read_text()
+_ADDRESS = """
+nic = network.WLAN(network.STA_IF) if hasattr(network, "WLAN") else network.LAN()
+_say(repr(nic.ifconfig()[0] if nic.isconnected() else None))
+"""
+_HAS_WIFI = """
+import network
+_say(repr(hasattr(network, "WLAN")))
 """
 
 _FIND_STATE = """\
@@ -76,16 +126,25 @@ _say(repr(https_ota.state()))
 """
 
 
+_CUT = "now"
+
+
+class _CutError(Exception):
+    """The moment has come."""
+
+
 class Device:
     """The board under test: runs code, updates, restarts; `rows` become the table at the end."""
 
-    def __init__(self, port: str, folder: Path) -> None:
+    def __init__(self, port: str, folder: Path, power: Powered | None) -> None:
         self.board = link.Link(port)
         self.folder = folder
+        self.power = power
         self.rows: list[tuple[str, ...]] = []
         self.asked: list[serve.Answered] = []
         self.url = ""
         self.ca = b""
+        self.versions = ("", "")
 
     def ask(self) -> status.Status:
         """Ask for slots and firmware."""
@@ -105,15 +164,30 @@ class Device:
         found = self.ask()
         if not found.clock_set:
             push.set_clock(self.board)
-        address = found.address
         ssid = os.environ.get("WIFI_SSID")
-        if address or not ssid:
-            return address
-        options = push.Options(ssid=ssid, wifi_key=os.environ.get("WIFI_KEY", ""))
-        return push.find_address(self.board, self.ask(), options)
+        if found.address or (not ssid and self.board.ask(_HAS_WIFI)):
+            return found.address
+        given = {"WIFI_SSID": ssid or "", "WIFI_KEY": os.environ.get("WIFI_KEY", "")}
+        code = re.sub(
+            r"(?m)^(WIFI_\w+) = .*", lambda line: f"{line[1]} = {given[line[1]]!r}", _NETWORK
+        )
+        return self.board.ask(code + _ADDRESS, 60)
 
-    def update(self, case: str, data: bytes, way: str = "wifi", *, stop: int = 0, **options):
-        """Install these bytes, starting from a fresh heap. Returns what the board says of it, None when it was reset."""
+    def update(
+        self,
+        case: str,
+        data: bytes,
+        way: str = "network",
+        *,
+        stop: int = 0,
+        cut: bool = False,
+        tasks: bool = False,
+        **options,
+    ):
+        """Install these bytes, starting from a fresh heap. Returns what the board says of it, None when it was reset.
+
+        stop: at so many bytes it resets itself, or, with `cut`, has its power cut. tasks: as a task of asyncio, beside another.
+        """
         name = f"{hashlib.sha256(data).hexdigest()[:12]}.bin"
         (self.folder / name).write_bytes(data)
         self.board.soft_reset()
@@ -127,51 +201,95 @@ class Device:
                 source = self.url + name
                 options.setdefault("cadata", self.ca.decode())
             given = ", ".join(f"{k}={v!r}" for k, v in options.items())
-            code = _UPDATE.format(source=repr(source), options=given, stop=stop)
+            code = _UPDATE.format(
+                source=repr(source),
+                options=given,
+                stop=stop,
+                at_stop=f"print({_CUT!r}); time.sleep(99)" if cut else "machine.reset()",
+                tasks=tasks,
+            )
             try:
-                said = self.board.ask(code, 150)
+                said = self.board.ask(code, 150) if not cut else self._cut(code)
             except link.RestartedError:
                 said = None
         if said is None:
             self.board.reopen(60)
             return None
-        seconds = said["ms"] / 1000
-        self.rows.append(
-            (
-                f"{case} ({way})",
-                f"{seconds:.1f} s",
-                f"{len(data) / 1024 / seconds:.0f} KB/s" if said["version"] and seconds else "",
-                f"{said['free'][0]}",
-                f"{said['free'][1] or ''}",
-                f"{said['after']}",
-            )
-        )
+        self.rows.append(chipfigures.row(f"{case} ({way})", len(data), len(self.asked), said))
         return said
+
+    def _cut(self, code: str) -> None:
+        """Run code until it says that the power is to be cut; cut it, and switch it on again."""
+        assert self.power
+
+        def power_off(line: str) -> None:
+            if line == _CUT:
+                raise _CutError
+
+        with contextlib.suppress(_CutError):
+            self.board.exec("_say = print\n" + code, 150, on_line=power_off)
+        self.power.power_off()
+        self.power.power_on()
 
 
 _device: Device | None = None
 
 
 @pytest.fixture(scope="session")
-def port(tmp_path_factory):
-    """The port of the board under test."""
-    given = os.environ.get("DEVICE_PORT")
-    if given:
-        yield given
+def power(tmp_path_factory):
+    """What the board under test is switched off and on with, None for a real one."""
+    if os.environ.get("DEVICE_PORT"):
+        yield None
         return
-    app = images.app_image(size=200_000, seed=7)
-    flash = simflash.make_flash(tmp_path_factory.mktemp("device") / "flash.bin", app)
-    with SerialBoard(Board(flash)) as serial:
-        yield serial.port
+    flash = tmp_path_factory.mktemp("device") / "flash.bin"
+    if FIRST:
+        args = ("--chip", "esp32c3", "merge-bin", "--pad-to-size", "4MB", "-o", flash)
+        subprocess.run(
+            [sys.executable, "-m", "esptool", *args, "@flash_args"], cwd=FIRST, check=True
+        )
+        emulated: Powered = EmulatedChip(flash)
+    else:
+        simflash.make_flash(flash, images.app_image(size=200_000, seed=7))
+        emulated = SerialBoard(Board(flash))
+    with emulated:
+        yield emulated
 
 
 @pytest.fixture(scope="session")
-def device(port):
+def port(power):
+    """The port of the board under test."""
+    return power.port if power else os.environ["DEVICE_PORT"]
+
+
+@pytest.fixture(scope="session")
+def next_version():
+    """The second firmware that `make test-chip` has built; skips with what is missing for that."""
+    if NEXT:
+        return (NEXT / "micropython.bin").read_bytes()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    said = subprocess.run(
+        ["make", "-s", "check-chip"],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    missing = [
+        line.partition(". Get it once")[0] + "."
+        for line in said.stderr.splitlines()
+        if not line.startswith((" ", "make"))
+    ]
+    pytest.skip("no emulated chip: " + (" ".join(missing) or "make test-chip runs this"))
+
+
+@pytest.fixture(scope="session")
+def device(port, power):
     """The board, with the package on it; skips when it is not one that can be updated."""
     global _device  # noqa: PLW0603  for the table at the end
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         try:
-            device = Device(port, Path(name))
+            device = Device(port, Path(name), power)
         except ToolError as e:
             pytest.skip(str(e))
         stack.callback(device.board.close)
@@ -180,6 +298,9 @@ def device(port):
             pytest.skip("no OTA table: expected ota_0, ota_1 and otadata")
         if found.running.state == "PENDING_VERIFY":
             pytest.skip("the running firmware is on trial: confirm it first, or reset the board")
+        version = str(device.board.ask("import sys\n_say(repr(sys.version))"))
+        version = version.partition("MicroPython ")[2].partition(" on ")[0]
+        device.versions = (version, found.running.desc.idf_ver)
         if not found.package or found.package[1].startswith("/"):
             compiler = built.MPY_CROSS
             made = package.prepare(found.mpy, compiler if compiler.exists() else None)
@@ -206,7 +327,7 @@ def original(device):
             device.board.exec(_READ_BACK, on_line=lambda line: None, limit_s=1200)
         (device.folder / "app.bin").replace(kept)
         seconds = f"{time.monotonic() - start:.1f} s"
-        device.rows.append(("the running firmware read back", seconds, "", "", "", ""))
+        device.rows.append(("the running firmware read back", seconds, *[""] * 8))
     data = kept.read_bytes()
     assert image.examine(data).valid
     yield data
@@ -240,7 +361,7 @@ def network(device):
         pytest.skip(str(e))
     if not address:
         pytest.skip("the board is in no network, and WIFI_SSID is not set")
-    here = authority.own_address(address)
+    here = HOST if FIRST else authority.own_address(address)
     if not here:
         pytest.skip(f"this machine has no way to the board at {address}")
     ca = authority.make()
@@ -260,13 +381,20 @@ def settled(device, original):
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def figures(request):
+    """Write what the cases took on an emulated chip into the manual, when all have passed."""
+    yield
+    if FIRST and _device and not request.session.testsfailed:
+        chipfigures.write({"1.0.0": FIRST, "2.0.0": NEXT}, *_device.versions, _device.rows)
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print what the cases took."""
     if _device is None or not _device.rows:
         return
-    titles = ("case", "time", "rate", "heap free before", "in progress", "after")
-    rows = [titles, *_device.rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
+    rows = [chipfigures.TITLES, *_device.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     terminalreporter.section("updates on the board")
     for row in rows:
         cells = zip(row, widths, strict=True)

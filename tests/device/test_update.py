@@ -24,9 +24,9 @@ def names(found):
     return found.running.desc.version, found.running.partition.name, found.running.state
 
 
-@pytest.mark.parametrize("way", ["usb", "wifi"])
+@pytest.mark.parametrize("way", ["usb", "network"])
 def test_an_update_is_on_trial_until_it_is_confirmed(device, settled, build, way, request):
-    if way == "wifi":
+    if way == "network":
         request.getfixturevalue("network")
     target = settled.target.partition.name
     said = device.update("update, confirmed", build(f"trial-{way}"), way)
@@ -76,6 +76,31 @@ def test_a_reset_in_the_middle_is_gone_on_from(device, settled, build, network):
     assert starts and min(starts) >= SAVED, device.asked
     assert sum(a.sent for a in device.asked) < len(data) // 2
     assert device.reset().running.desc.version == "resumed"
+    device.board.exec("import https_ota\nhttps_ota.confirm()")
+
+
+def test_a_power_cut_in_the_middle_is_gone_on_from(device, power, settled, build, network):
+    if not power:
+        pytest.skip("a real board: nothing here can cut its power")
+    data = build("powered")
+    assert device.update("", data, stop=len(data) * 3 // 4, cut=True) is None
+    assert names(device.ask()) == names(settled)
+    said = device.update("update, gone on with after a power cut", data)
+    assert said["version"] == "powered"
+    assert sum(a.sent for a in device.asked) < len(data) // 2, device.asked
+    assert device.reset().running.desc.version == "powered"
+    # A power cut is a reset as any other: nobody has confirmed it.
+    power.power_off()
+    power.power_on()
+    device.board.reopen(60)
+    assert names(device.ask()) == names(settled)
+
+
+def test_an_update_beside_other_tasks(device, settled, build, network):
+    said = device.update("update beside asyncio", build("beside"), tasks=True)
+    assert (said["error"], said["version"]) == (None, "beside")
+    assert 0 < said["late"] < said["ms"] // 2
+    assert device.reset().running.desc.version == "beside"
     device.board.exec("import https_ota\nhttps_ota.confirm()")
 
 

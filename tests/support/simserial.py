@@ -27,24 +27,27 @@ from https_ota_tools import link
 _MAX_PENDING = 1 << 16
 
 
-class SerialBoard:
-    """A board that is on, and its serial port.
+class Powered:
+    """What is on, and its serial port.
 
-    `port` is the device to open, `folder` the board's filesystem (beside the flash file unless given), `said`
-    all that the board has sent. The board's own terminal is another one than the host's: it decides when a Ctrl-C
-    interrupts, and the port stays while the board is off.
+    `port` is the device to open, `said` all that came out of it. The board's own terminal is another one than the host's: it
+    decides when a Ctrl-C interrupts, and the port stays while the board is off.
     """
 
-    def __init__(self, board: Board, folder: Path | None = None, **env: str) -> None:
-        self.board = board
-        self.folder = folder or board.flash.parent / "fs"
-        self.env = env
+    def __init__(self) -> None:
         self.said = bytearray()
         self.process: subprocess.Popen[bytes] | None = None
         self._to_board = bytearray()
 
-    def __enter__(self) -> "SerialBoard":
-        self.folder.mkdir(exist_ok=True)
+    def command(self, terminal: str) -> list[str | Path]:
+        """Return the program that is the board; its standard streams are its terminal."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Return the program's environment."""
+        return dict(os.environ)
+
+    def __enter__(self) -> "Powered":
         self._host, self._port = os.openpty()
         self._line, self._console = os.openpty()
         tty.setraw(self._port)
@@ -70,11 +73,9 @@ class SerialBoard:
         # What was sent while it was off, or did not listen, came to nothing.
         self._to_board.clear()
         termios.tcflush(self._console, termios.TCIOFLUSH)
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIM_", "MICROPY"))}
-        clean |= {"SIM_FLASH": str(self.board.flash), "SIM_FS": str(self.folder)}
         self.process = subprocess.Popen(
-            [self.board.interpreter, "-c", "import simrepl"],
-            env=clean | self.board.env | self.env | env,
+            self.command(os.ttyname(self._console)),
+            env=self.environment() | env,
             stdin=self._console,
             stdout=self._console,
             stderr=self._console,
@@ -119,6 +120,31 @@ class SerialBoard:
                     pass
             if self._host in writable and to_host:
                 del to_host[: os.write(self._host, to_host[:1024])]
+
+
+class SerialBoard(Powered):
+    """A SIM board. `folder` is its filesystem, beside the flash file unless given."""
+
+    def __init__(self, board: Board, folder: Path | None = None, **env: str) -> None:
+        super().__init__()
+        self.board = board
+        self.folder = folder or board.flash.parent / "fs"
+        self.env = env
+
+    def __enter__(self) -> "SerialBoard":
+        self.folder.mkdir(exist_ok=True)
+        super().__enter__()
+        return self
+
+    def command(self, terminal: str) -> list[str | Path]:
+        """Return the interpreter that runs a REPL."""
+        return [self.board.interpreter, "-c", "import simrepl"]
+
+    def environment(self) -> dict[str, str]:
+        """Return what tells it its flash and folder, and nothing else of the SIM board's."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIM_", "MICROPY"))}
+        clean |= {"SIM_FLASH": str(self.board.flash), "SIM_FS": str(self.folder)}
+        return clean | self.board.env | self.env
 
 
 def running(serial: SerialBoard) -> Running:

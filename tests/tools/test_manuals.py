@@ -22,8 +22,9 @@ PROGRAMS = ("https-ota", "mpremote", "make", "pip", "pytest", "esptool.py", "git
 
 # What can't be run here, and why. The first that matches counts.
 NOT_HERE = {
-    r"git |esp-idf/install|export MPY_DIR|cd https_ota": "fetches ESP-IDF and MicroPython, for firmware",
+    r"git |esp-idf/(install|tools)|export MPY_DIR|cd https_ota": "fetches ESP-IDF and MicroPython, for firmware",
     r"make (flash|monitor|qemu|firmware)|esptool\.py": "needs ESP-IDF; test_firmware.py runs what goes without",
+    r"make test-chip": "needs ESP-IDF and its qemu; tests/device runs on a SIM board without",
     r"make test-device": "needs a board; tests/device runs on a SIM board without one",
     r"make (demo|test|bench|bench-crypto|budgets|zoo|package|soak|sim|sim-serial|sim-builds|rv32-build)\b": (
         "takes long, or waits for somebody: it is looked whether make knows it"
