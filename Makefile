@@ -80,10 +80,11 @@ test-device: setup ## the tests on a board (PORT=/dev/ttyUSB0; WIFI_SSID, WIFI_K
 	@DEVICE_PORT="$(PORT)" $(PY) -m pytest -q -rs tests/device --timeout 1200
 
 # The firmware that runs first, and the one that it is updated to, with another TLS input buffer.
-test-chip: check-chip $(VENV)/.ready ## the same on ESP32_C3_QEMU_OTA, built twice and run in an emulated chip (MPY_DIR=, IDF_PATH=, QEMU=)
+test-chip: check-chip ## the same on ESP32_C3_QEMU_OTA, built twice and run in an emulated chip (MPY_DIR=, IDF_PATH=, QEMU=)
 	$(MAKE) firmware BOARD=ESP32_C3_QEMU_OTA BUILD=$(BUILD)/chip/1.0.0 FW_VERSION=1.0.0 TLS_IN=4096
 	$(MAKE) firmware BOARD=ESP32_C3_QEMU_OTA BUILD=$(BUILD)/chip/2.0.0 FW_VERSION=2.0.0 TLS_IN=16384
-	@DEVICE_CHIP="$(abspath $(BUILD)/chip)" QEMU="$(QEMU)" $(PY) -m pytest -q -rs tests/device --timeout 1200
+	$(MAKE) setup MPY_DIR=
+	@DEVICE_CHIP="$(abspath $(BUILD)/chip)" QEMU="$(QEMU)" MPY_BUILD="$(BUILD)" $(PY) -m pytest -q -rs tests/device --timeout 1200
 
 test-unit: setup ## the tests that MicroPython runs
 	$(PY) -m pytest -q tests/unit

@@ -10,7 +10,7 @@ JOBS      := -j$(shell nproc)
 # own, so that one may go back and forth between versions.
 MPY_GIVEN := $(abspath $(MPY_DIR))
 ifeq ($(MPY_GIVEN),)
-MPY_DIR   := $(abspath $(BUILD))/src/micropython-$(HOST_MPY)
+override MPY_DIR := $(abspath $(BUILD))/src/micropython-$(HOST_MPY)
 MPY_FOUND := $(HOST_MPY)
 MPY_BUILD := $(BUILD)
 else

@@ -215,7 +215,9 @@ class Device:
         if said is None:
             self.board.reopen(60)
             return None
-        self.rows.append(chipfigures.row(f"{case} ({way})", len(data), len(self.asked), said))
+        if way == "usb":
+            case += ", over the serial line"
+        self.rows.append(chipfigures.row(case, len(data), len(self.asked), said))
         return said
 
     def _cut(self, code: str) -> None:

@@ -50,7 +50,7 @@ def write(
     gcc = re.search(r'CMAKE_C_COMPILER_VERSION "([^"]+)"', next(compiler).read_text())
     assert found and gcc
     text = (
-        f"ESP32_C3_QEMU_OTA (no Wi-Fi, no Bluetooth) of MicroPython {micropython} and ESP-IDF {idf}, compiled by gcc {gcc[1]} "
+        f"ESP32_C3_QEMU_OTA (no Wi-Fi, no Bluetooth) of MicroPython {micropython} and ESP-IDF {idf}, compiled by gcc {gcc[1]}\n"
         f"and **run in an emulator**: QEMU {found[1]}'s esp32c3 at 125 MIPS, whose flash and network take no time.\n\n"
     )
     sizes = [_firmware(build, version) for version, build in builds.items()]
