@@ -79,16 +79,17 @@ def progress(done, total):
         free[1] = heaps()
     if stop and done >= stop:
         {at_stop}
-late = 0
+late = turns = 0
 async def beside():
     import asyncio
     from https_ota import aio
     async def tick():
-        global late
+        global late, turns
         while True:
             t = time.ticks_ms()
             await asyncio.sleep_ms(10)
             late = max(late, time.ticks_diff(time.ticks_ms(), t) - 10)
+            turns += 1
     task = asyncio.create_task(tick())
     try:
         return await aio.update({source}, progress=progress, {options})
@@ -106,7 +107,7 @@ except https_ota.OTAError as e:
     error = e.code
 ms = time.ticks_diff(time.ticks_ms(), t)
 free.append(heaps())
-_say(repr(dict(error=error, version=info and info.version, ms=ms, free=free, late=late)))
+_say(repr(dict(error=error, version=info and info.version, ms=ms, free=free, late=late, turns=turns)))
 """
 
 # What minimal/boot.py of the examples does, with this network's name and key.
