@@ -92,7 +92,7 @@ def test_unit(name, unit_folder, request):
             printed = machine.run(
                 machine.insert_rom(unit_folder)
                 + f"import runner, {module}\nprint(runner.run({module}, {function!r}))",
-                timeout_s=100,
+                timeout_s=140,
             )
         except AssertionError as e:  # the module itself does not fit
             printed = str(e)

@@ -63,7 +63,7 @@ class UnitItem(pytest.Item):
             cwd=work,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
             check=False,
         )
         if run.returncode:
