@@ -90,9 +90,7 @@ def test_a_power_cut_in_the_middle_is_gone_on_from(device, power, settled, build
     assert sum(a.sent for a in device.asked) < len(data) // 2, device.asked
     assert device.reset().running.desc.version == "powered"
     # A power cut is a reset as any other: nobody has confirmed it.
-    power.power_off()
-    power.power_on()
-    device.board.reopen(60)
+    device.off_and_on()
     assert names(device.ask()) == names(settled)
 
 
