@@ -110,7 +110,7 @@ budgets: setup ## lower the budgets to what is needed now: memory and size, coun
 	@PYTHONPATH=tests/support:firmware $(PY) tests/support/figures.py
 
 bench-crypto: setup ## what signatures and decryption take, likewise
-	@$(PY) tests/bench/crypto.py
+	@PYTHONPATH=tests/support $(PY) tests/bench/crypto.py
 
 IMAGES ?=
 bench-pack: setup ## compressed images and deltas of what you give, likewise (IMAGES="OLD.bin:NEW.bin=what_it_is ...")

@@ -8,24 +8,20 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+import built
+import encfiles
+import images
+import keyfiles
+import report
+import simflash
+from board import Board
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-import built  # noqa: E402  they are found only now
-import encfiles  # noqa: E402
-import images  # noqa: E402
-import keyfiles  # noqa: E402
-import report  # noqa: E402
-import simflash  # noqa: E402
-from board import Board  # noqa: E402
-from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: E402
-
-from https_ota_tools import keys as key_files  # noqa: E402
-from https_ota_tools import sbv2  # noqa: E402
+from https_ota_tools import keys as key_files
+from https_ota_tools import sbv2
 
 # Each takes n, how often it is done.
 VERIFY = """

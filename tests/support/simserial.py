@@ -8,6 +8,7 @@ As a program it prints the port of a board and runs until it is interrupted:
     python tests/support/simserial.py FLASH [FOLDER]
 """
 
+import abc
 import os
 import select
 import subprocess
@@ -27,7 +28,7 @@ from https_ota_tools import link
 _MAX_PENDING = 1 << 16
 
 
-class Powered:
+class Powered(abc.ABC):
     """What is on, and its serial port.
 
     `port` is the device to open, `said` all that came out of it. The board's own terminal is another one than the host's: it
@@ -39,9 +40,9 @@ class Powered:
         self.process: subprocess.Popen[bytes] | None = None
         self._to_board = bytearray()
 
+    @abc.abstractmethod
     def command(self, terminal: str) -> list[str | Path]:
         """Return the program that is the board; its standard streams are its terminal."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """Return the program's environment."""
